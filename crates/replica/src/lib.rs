@@ -1,0 +1,7 @@
+//! Trees: the [`Replica`] seam and what stands behind it.
+
+#![forbid(unsafe_code)]
+
+pub mod seam;
+
+pub use seam::{Applied, Body, Edit, EditOptions, Replica, Staged, TrashRun, Walk};

@@ -1,0 +1,10 @@
+//! Bytes: the [`Store`] seam (named blobs) with its backends and layers, the [`Disk`] seam (the only home of file
+//! access), state tables and sorting on disk. This crate knows keys, not trees.
+
+pub mod disk;
+pub mod seam;
+pub mod table;
+
+pub use disk::{Attrs, Disk, Found, Node, Place, Range, Space, Stat, Sync, Target};
+pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+pub use table::{Batch, Rows, Table};

@@ -1,0 +1,24 @@
+//! State tables: sorted keys and values behind a narrow trait.
+//!
+//! Invariant: a batch is taken whole or not at all, and batches in order; after a crash a table holds a prefix of its
+//! batches, not shorter than the last `persist`. What a table loses at its tail must be found again by looking.
+
+use syncline_model::Result;
+
+/// Rows in ascending order of keys.
+pub type Rows = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send>;
+
+/// Changes that are made together: a value puts, `None` removes.
+pub type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// A sorted map that lies on disk.
+pub trait Table: Send + Sync {
+    /// The value at `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Rows whose key begins with `prefix` and is not less than `from`, as they were when this was called.
+    fn scan(&self, prefix: &[u8], from: &[u8]) -> Rows;
+    /// Makes these changes, all or none.
+    fn write(&self, batch: Batch) -> Result<()>;
+    /// Returns when all that was written survives a power cut.
+    fn persist(&self) -> Result<()>;
+}

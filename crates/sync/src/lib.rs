@@ -1,0 +1,3 @@
+//! The two-way engine: scan, merge, guard, journal, execute, commit.
+
+#![forbid(unsafe_code)]

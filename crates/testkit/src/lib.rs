@@ -1,0 +1,1 @@
+//! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
