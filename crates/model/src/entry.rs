@@ -18,7 +18,10 @@ pub struct Time {
 
 impl Time {
     /// A time that no file bears, older than any.
-    pub const NEVER: Self = Self { secs: i64::MIN, nanos: 0 };
+    pub const NEVER: Self = Self {
+        secs: i64::MIN,
+        nanos: 0,
+    };
 }
 
 /// A BLAKE3 digest of a file's bytes.
@@ -63,7 +66,11 @@ pub enum Sameness {
 impl Content {
     /// Content of which only the size is known.
     pub fn unread(size: u64) -> Self {
-        Self { size, digest: None, md5: None }
+        Self {
+            size,
+            digest: None,
+            md5: None,
+        }
     }
 
     /// Whether these bytes are those bytes.
@@ -178,7 +185,9 @@ impl Entry {
     /// The attributes; `None` for what is opaque.
     pub fn meta(&self) -> Option<&Meta> {
         match self {
-            Self::Dir(meta) | Self::File(meta, ..) | Self::Link(meta, _) | Self::Special(meta, _) => Some(meta),
+            Self::Dir(meta) | Self::File(meta, ..) | Self::Link(meta, _) | Self::Special(meta, _) => {
+                Some(meta)
+            }
             Self::Opaque(_) => None,
         }
     }
@@ -186,19 +195,29 @@ impl Entry {
     /// The attributes, to be changed.
     pub fn meta_mut(&mut self) -> Option<&mut Meta> {
         match self {
-            Self::Dir(meta) | Self::File(meta, ..) | Self::Link(meta, _) | Self::Special(meta, _) => Some(meta),
+            Self::Dir(meta) | Self::File(meta, ..) | Self::Link(meta, _) | Self::Special(meta, _) => {
+                Some(meta)
+            }
             Self::Opaque(_) => None,
         }
     }
 
     /// The content, of a file.
     pub fn content(&self) -> Option<&Content> {
-        if let Self::File(_, content, _) = self { Some(content) } else { None }
+        if let Self::File(_, content, _) = self {
+            Some(content)
+        } else {
+            None
+        }
     }
 
     /// The content, of a file, to be completed.
     pub fn content_mut(&mut self) -> Option<&mut Content> {
-        if let Self::File(_, content, _) = self { Some(content) } else { None }
+        if let Self::File(_, content, _) = self {
+            Some(content)
+        } else {
+            None
+        }
     }
 
     /// Length in bytes of what would have to travel.
@@ -261,7 +280,11 @@ pub enum Tag {
 impl Tag {
     /// The stamp, of a local entry.
     pub fn stamp(&self) -> Option<&Stamp> {
-        if let Self::Stamp(stamp) = self { Some(stamp) } else { None }
+        if let Self::Stamp(stamp) = self {
+            Some(stamp)
+        } else {
+            None
+        }
     }
 }
 

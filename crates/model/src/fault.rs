@@ -58,7 +58,14 @@ impl Fault {
     /// A fault that will not go away by trying again.
     pub fn new(kind: Kind, what: impl Into<String>, at: impl fmt::Display) -> Self {
         let retry = matches!(kind, Kind::Offline | Kind::Busy);
-        Self { kind, retry, what: what.into(), at: at.to_string(), hint: None, source: None }
+        Self {
+            kind,
+            retry,
+            what: what.into(),
+            at: at.to_string(),
+            hint: None,
+            source: None,
+        }
     }
 
     /// Adds what a person should do next.
@@ -99,20 +106,28 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.at.is_empty() { f.write_str(&self.what) } else { write!(f, "{}: {}", self.at, self.what) }
+        if self.at.is_empty() {
+            f.write_str(&self.what)
+        } else {
+            write!(f, "{}: {}", self.at, self.what)
+        }
     }
 }
 
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.kind)?;
-        self.source.as_ref().map_or(Ok(()), |source| write!(f, " ({source})"))
+        self.source
+            .as_ref()
+            .map_or(Ok(()), |source| write!(f, " ({source})"))
     }
 }
 
 impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| source.as_ref() as &(dyn Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| source.as_ref() as &(dyn Error + 'static))
     }
 }
 

@@ -8,14 +8,20 @@ pub mod entry;
 pub mod env;
 pub mod fault;
 pub mod filter;
+pub mod merge;
 pub mod path;
+pub mod plan;
 pub mod replica;
 
 pub use entry::{
-    Change, Content, Digest, Entry, From, LinkId, Meta, Observation, Owner, Sameness, Special, Stamp, Tag, Time,
-    TrashRef, Why, Xattrs,
+    Change, Content, Digest, Entry, From, LinkId, Meta, Observation, Owner, Sameness, Special, Stamp, Tag,
+    Time, TrashRef, Why, Xattrs,
 };
 pub use env::{Clock, Dice, Spawn, Task};
 pub use fault::{Fault, Kind, Result};
+pub use merge::{Located, Merge, Triple};
 pub use path::{Name, RelPath, Slot};
+pub use plan::{
+    Action, Clash, Conflict, Decision, Mode, Pair, Policy, Problem, Row, Rule, Settle, Side, Source, Step,
+};
 pub use replica::{Classes, Identity, Marker, PlaceId, Profile, Scope, Seen};

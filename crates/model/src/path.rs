@@ -133,7 +133,10 @@ impl RelPath {
 
     /// The components from the top.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = Name> + '_ {
-        self.0.split(|&b| b == b'/').filter(|c| !c.is_empty()).map(|c| Name(c.into()))
+        self.0
+            .split(|&b| b == b'/')
+            .filter(|c| !c.is_empty())
+            .map(|c| Name(c.into()))
     }
 
     /// True when this path is `ancestor` or lies below it.
@@ -148,7 +151,11 @@ impl RelPath {
         if !self.is_within(from) {
             return None;
         }
-        let tail: &[u8] = if from.is_root() { &self.0 } else { self.0.get(from.0.len() + 1..).unwrap_or(b"") };
+        let tail: &[u8] = if from.is_root() {
+            &self.0
+        } else {
+            self.0.get(from.0.len() + 1..).unwrap_or(b"")
+        };
         let mut bytes = to.0.to_vec();
         if !tail.is_empty() {
             if !bytes.is_empty() {
@@ -222,7 +229,9 @@ impl Slot {
     /// The slot of the directory that holds this one; `None` at the top level.
     pub fn parent(&self) -> Option<Slot> {
         let path = self.path_bytes();
-        path.iter().rposition(|&b| b == b'/').map(|at| Slot(self.0[..=at].into()))
+        path.iter()
+            .rposition(|&b| b == b'/')
+            .map(|at| Slot(self.0[..=at].into()))
     }
 }
 
@@ -310,8 +319,10 @@ mod tests {
 
     #[test]
     fn order_puts_parents_first_and_keeps_subtrees_together() {
-        let mut slots: Vec<Slot> =
-            ["a/", "a-b", "a", "a/b", "a0", "a/b/"].iter().map(|s| Slot::try_from(*s).unwrap()).collect();
+        let mut slots: Vec<Slot> = ["a/", "a-b", "a", "a/b", "a0", "a/b/"]
+            .iter()
+            .map(|s| Slot::try_from(*s).unwrap())
+            .collect();
         slots.sort();
         let text: Vec<String> = slots.iter().map(Slot::to_string).collect();
         assert_eq!(text, ["a", "a-b", "a/", "a/b", "a/b/", "a0"]);
@@ -321,7 +332,10 @@ mod tests {
     #[test]
     fn rebase_moves_a_subtree() {
         let path = |s: &str| RelPath::try_from(s).unwrap();
-        assert_eq!(path("a/b/c").rebase(&path("a"), &path("x/y")), Some(path("x/y/b/c")));
+        assert_eq!(
+            path("a/b/c").rebase(&path("a"), &path("x/y")),
+            Some(path("x/y/b/c"))
+        );
         assert_eq!(path("ab").rebase(&path("a"), &path("x")), None);
         assert_eq!(path("a").rebase(&path("a"), &path("x")), Some(path("x")));
         assert_eq!(path("a/b").parent(), Some(path("a")));

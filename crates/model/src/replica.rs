@@ -52,7 +52,15 @@ impl Classes {
 impl Default for Classes {
     /// What a session carries unless told otherwise; `xattrs` and `acls` are asked for by option.
     fn default() -> Self {
-        Self { mode: true, owner: true, times: true, xattrs: false, acls: false, links: true, ctime: true }
+        Self {
+            mode: true,
+            owner: true,
+            times: true,
+            xattrs: false,
+            acls: false,
+            links: true,
+            ctime: true,
+        }
     }
 }
 

@@ -4,4 +4,4 @@
 
 pub mod seam;
 
-pub use seam::{Applied, Body, Edit, EditOptions, Replica, Staged, TrashRun, Walk};
+pub use seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};

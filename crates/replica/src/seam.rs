@@ -11,7 +11,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::{
-    Change, Content, Entry, Identity, Marker, Observation, Profile, RelPath, Result, Scope, Seen, Time, TrashRef,
+    Change, Content, Entry, Identity, Marker, Observation, Profile, RelPath, Result, Scope, Seen, Time,
+    TrashRef,
 };
 
 /// A tree as a stream: batches of entries, strictly ascending by slot across batches; the root itself is not in it.

@@ -128,8 +128,13 @@ pub trait Store: Send + Sync {
     async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>>;
     /// Begins a blob. `size`, when known, chooses between one request and parts. Nothing is visible yet. `resume`
     /// names an upload that an earlier process began for the same bytes; the draft says from where to go on.
-    async fn draft(&self, key: &Key, size: Option<u64>, metadata: BTreeMap<String, String>, resume: Option<&str>)
-    -> Result<Box<dyn Draft>>;
+    async fn draft(
+        &self,
+        key: &Key,
+        size: Option<u64>,
+        metadata: BTreeMap<String, String>,
+        resume: Option<&str>,
+    ) -> Result<Box<dyn Draft>>;
     /// Asks by name; `NotFound` when nothing is there.
     async fn stat(&self, key: &Key) -> Result<Blob>;
     /// Lists keys that begin with `under` and sort after `after`.
@@ -139,8 +144,14 @@ pub trait Store: Send + Sync {
     async fn remove(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>>;
     /// Copies `from` (which must still bear `seen`) to `to` under `cond`, bytes and metadata, without the bytes
     /// travelling; with `metadata`, that instead. `Unsupported` where the store cannot.
-    async fn reuse(&self, from: &Key, seen: &Tag, to: &Key, cond: Cond, metadata: Option<BTreeMap<String, String>>)
-    -> Result<Blob>;
+    async fn reuse(
+        &self,
+        from: &Key,
+        seen: &Tag,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob>;
     /// Room, where the store tells.
     async fn space(&self) -> Result<StoreSpace>;
     /// Uploads that earlier processes left unfinished under `under`: key and the name to resume or discard.
