@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conflict_name;
 pub mod entry;
 pub mod env;
 pub mod fault;
