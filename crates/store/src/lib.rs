@@ -2,6 +2,7 @@
 //! access), state tables and sorting on disk. This crate knows keys, not trees.
 
 pub mod disk;
+pub mod os;
 pub mod seam;
 pub mod table;
 
