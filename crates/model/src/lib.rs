@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conflict_name;
+pub mod diff;
 pub mod entry;
 pub mod env;
 pub mod fault;

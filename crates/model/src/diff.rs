@@ -1,0 +1,158 @@
+//! The step before the merge: what of three sorted streams is not as it was, and what must be read to know.
+//!
+//! Invariant: a slot is left out only when both sides are proved to be what the base says.
+
+use crate::entry::{Content, Entry, Observation, Sameness, Tag, Why};
+use crate::merge::{Located, Triple};
+use crate::path::Slot;
+use crate::plan::{Mode, Pair, Policy, Row, Rule, Side};
+
+/// Joins what is known of one slot. `None`: nothing changed. With `checksum` no tag of a file proves anything.
+pub fn join(
+    slot: Slot,
+    base: Option<Row>,
+    mut now: Pair<Option<Observation>>,
+    rule: &Rule,
+    checksum: bool,
+) -> Option<Triple> {
+    let mut clean = base.is_some();
+    for side in Side::BOTH {
+        let before = base.as_ref().and_then(|row| row[side].as_ref());
+        clean &= unchanged(before, now[side].as_mut(), checksum);
+    }
+    let apart = now.left.is_some() != now.right.is_some();
+    if clean && !(rule.mode == Mode::Mirror && apart) {
+        return None;
+    }
+    let now = Pair::each(|side| now[side].take().map(|seen| Located { seen, at: None }));
+    Some(Triple {
+        slot,
+        base,
+        was: None,
+        now,
+    })
+}
+
+/// True when a side is as the base says. What it proves to be unread content of before takes over its digests.
+fn unchanged(before: Option<&Observation>, now: Option<&mut Observation>, checksum: bool) -> bool {
+    let (before, now) = match (before, now) {
+        (None, None) => return true,
+        (Some(before), Some(now)) => (before, now),
+        _ => return false,
+    };
+    if moved_file_system(before, now) {
+        now.entry = Entry::Opaque(Why::Mount);
+        return false;
+    }
+    if now.entry.is_opaque() {
+        // Excluded on a side that the base knows: untouched, whatever the base says.
+        return matches!(now.entry, Entry::Opaque(Why::Excluded));
+    }
+    if (checksum && now.entry.is_file()) || !now.unchanged_since(before) {
+        return false;
+    }
+    if let (Some(content), Some(known)) = (now.entry.content_mut(), before.entry.content()) {
+        content.learn(known);
+    }
+    true
+}
+
+/// A directory that lies on another file system than it did.
+fn moved_file_system(before: &Observation, now: &Observation) -> bool {
+    match (&before.tag, &now.tag) {
+        (Tag::Stamp(a), Tag::Stamp(b)) => before.entry.is_dir() && now.entry.is_dir() && a.fs != b.fs,
+        _ => false,
+    }
+}
+
+/// What must be read before the merge can decide: for each side whether, and whether MD5 is wanted too.
+pub fn wants(triple: &Triple, rule: &Rule) -> Pair<Option<Want>> {
+    let mut wants = Pair::new(None, None);
+    if triple
+        .now
+        .left
+        .iter()
+        .chain(&triple.now.right)
+        .any(|located| located.seen.entry.is_opaque())
+    {
+        return wants;
+    }
+    let content = Pair::each(|side| content(triple.now[side].as_ref().map(|located| &located.seen)));
+    if let (Some(left), Some(right)) = (content.left, content.right) {
+        if left.same(right) == Sameness::Unknown {
+            return to_compare(left, right);
+        }
+    }
+    if rule.mode != Mode::TwoWay {
+        return wants;
+    }
+    for side in Side::BOTH {
+        let base = content_of_base(triple, side);
+        if let (Some(base), Some(now)) = (base, content[side])
+            && base.same(now) == Sameness::Unknown
+            && (base.digest.is_some() || base.md5.is_some())
+        {
+            wants[side] = Some(Want {
+                md5: base.digest.is_none(),
+            });
+        }
+    }
+    if wants.left.is_none()
+        && wants.right.is_none()
+        && rule.policy == Policy::KeepBoth
+        && edited_on_both(triple)
+    {
+        for side in Side::BOTH {
+            wants[side] = content[side]
+                .filter(|now| now.digest.is_none())
+                .map(|_| Want { md5: false });
+        }
+    }
+    wants
+}
+
+/// What to read of a file beside its BLAKE3 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// MD5 too: the other side knows nothing else.
+    pub md5: bool,
+}
+
+/// Prefers to read the side that is not known only by its MD5: that one is a store's, and would have to travel.
+fn to_compare(left: &Content, right: &Content) -> Pair<Option<Want>> {
+    let by_md5 = |stored: &Content, other: &Content| {
+        stored.md5.is_some() && stored.digest.is_none() && other.md5.is_none()
+    };
+    if by_md5(right, left) {
+        return Pair::new(Some(Want { md5: true }), None);
+    }
+    if by_md5(left, right) {
+        return Pair::new(None, Some(Want { md5: true }));
+    }
+    let want = |content: &Content| content.digest.is_none().then_some(Want { md5: false });
+    Pair::new(want(left), want(right))
+}
+
+fn content(seen: Option<&Observation>) -> Option<&Content> {
+    seen.and_then(|seen| seen.entry.content())
+}
+
+fn content_of_base(triple: &Triple, side: Side) -> Option<&Content> {
+    content(triple.base.as_ref().and_then(|row| row[side].as_ref()))
+}
+
+fn edited_on_both(triple: &Triple) -> bool {
+    Side::BOTH.iter().all(|&side| {
+        let now = triple.now[side].as_ref().map(|located| &located.seen.entry);
+        let base = triple
+            .base
+            .as_ref()
+            .and_then(|row| row[side].as_ref())
+            .map(|base| &base.entry);
+        match (base, now) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(base), Some(now)) => base.same_content(now) != Sameness::Same,
+        }
+    })
+}
