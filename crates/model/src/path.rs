@@ -190,6 +190,23 @@ impl Slot {
         Self(bytes.into())
     }
 
+    /// The slot of `name` in the directory `dir` (`None`: at the top level). Only `name` is looked at, not how deep
+    /// `dir` lies: whoever descends counts.
+    pub fn child(dir: Option<&Slot>, name: &[u8], is_dir: bool) -> Result<Self, BadPath> {
+        check_component(name)?;
+        let above = dir.map_or(&b""[..], |dir| dir.path_bytes());
+        let mut bytes = Vec::with_capacity(above.len() + name.len() + 2);
+        if !above.is_empty() {
+            bytes.extend_from_slice(above);
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        if is_dir {
+            bytes.push(b'/');
+        }
+        Ok(Self(bytes.into()))
+    }
+
     /// Checks bytes that come from a table or a peer.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, BadPath> {
         let bytes = bytes.into();
