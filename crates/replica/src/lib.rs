@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod local;
 pub mod seam;
 
-pub use seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};
+pub use local::{LocalOptions, LocalReplica};
+pub use seam::{Applied, Body, Edit, EditOptions, Replica, Staged, TrashRun, Walk};
