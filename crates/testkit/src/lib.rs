@@ -1,1 +1,3 @@
 //! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
+
+pub mod here;

@@ -35,13 +35,20 @@ pub(crate) struct FileBody<D: Disk> {
 
 impl<D: Disk> FileBody<D> {
     /// Opens the file at `path`; `Changed` unless it is `expect`.
-    pub fn open(routes: &Routes<D>, path: &RelPath, expect: Option<&Observation>, follow: bool) -> Result<Self> {
+    pub fn open(
+        routes: &Routes<D>,
+        path: &RelPath,
+        expect: Option<&Observation>,
+        follow: bool,
+    ) -> Result<Self> {
         let gone = |fault: Fault| match fault.kind {
             Kind::NotFound => changed("it is gone", path),
             Kind::Changed => changed("another kind of entry stands there now", path),
             _ => fault.at(path),
         };
-        let found = routes.stat(path, follow)?.ok_or_else(|| changed("it is gone", path))?;
+        let found = routes
+            .stat(path, follow)?
+            .ok_or_else(|| changed("it is gone", path))?;
         let (step, name, named) = found;
         if named.kind != syncline_store::Node::File {
             return Err(changed("another kind of entry stands there now", path));
@@ -53,7 +60,13 @@ impl<D: Disk> FileBody<D> {
             return Err(changed("it was changed since it was looked at", path));
         }
         let (disk, file) = (Arc::clone(&routes.disk), Arc::new(file));
-        Ok(Self { disk, file, path: path.clone(), before, at: 0 })
+        Ok(Self {
+            disk,
+            file,
+            path: path.clone(),
+            before,
+            at: 0,
+        })
     }
 
     /// Goes on from byte `from`.
@@ -63,13 +76,21 @@ impl<D: Disk> FileBody<D> {
     }
 
     fn unchanged(&self) -> Result<()> {
-        let now = self.disk.stat_file(&self.file).map_err(|fault| fault.at(&self.path))?;
-        let same = (now.size, now.mtime, now.ctime) == (self.before.size, self.before.mtime, self.before.ctime);
+        let now = self
+            .disk
+            .stat_file(&self.file)
+            .map_err(|fault| fault.at(&self.path))?;
+        let same =
+            (now.size, now.mtime, now.ctime) == (self.before.size, self.before.mtime, self.before.ctime);
         // Giving it one more name, or taking one away, moves the time of status change and nothing else.
         let renamed = now.links != self.before.links
             && (now.size, now.mtime) == (self.before.size, self.before.mtime)
             && (now.mode, now.owner) == (self.before.mode, self.before.owner);
-        if same || renamed { Ok(()) } else { Err(changed("it was changed while it was read", &self.path)) }
+        if same || renamed {
+            Ok(())
+        } else {
+            Err(changed("it was changed while it was read", &self.path))
+        }
     }
 
     /// The next bytes into `into`; 0 at the end.
@@ -79,7 +100,10 @@ impl<D: Disk> FileBody<D> {
         let mut have = 0;
         while have < want {
             let at = self.at + have as u64;
-            let got = self.disk.read(&self.file, at, &mut into[have..want]).map_err(|fault| fault.at(&self.path))?;
+            let got = self
+                .disk
+                .read(&self.file, at, &mut into[have..want])
+                .map_err(|fault| fault.at(&self.path))?;
             if got == 0 {
                 return Err(changed("it became shorter while it was read", &self.path));
             }
@@ -107,7 +131,11 @@ impl<D: Disk> FileBody<D> {
         }
         self.unchanged()?;
         let digest = Some(Digest(*blake.finalize().as_bytes()));
-        Ok(Content { size, digest, md5: md5.map(|md5| md5.finalize().into()) })
+        Ok(Content {
+            size,
+            digest,
+            md5: md5.map(|md5| md5.finalize().into()),
+        })
     }
 }
 

@@ -56,7 +56,15 @@ impl<D: Disk> Lister<D> {
         }
         let mut names = self.names(&at.spot, dir.is_none())?;
         if names.is_large() {
-            return Ok(Listing { rows: Vec::new(), dirs: 0, rest: Some(Rest { at, dir: dir.cloned(), names }) });
+            return Ok(Listing {
+                rows: Vec::new(),
+                dirs: 0,
+                rest: Some(Rest {
+                    at,
+                    dir: dir.cloned(),
+                    names,
+                }),
+            });
         }
         let mut rows = Vec::with_capacity(names.len_hint());
         let mut disordered = false;
@@ -70,15 +78,23 @@ impl<D: Disk> Lister<D> {
             rows.sort_unstable_by(|a, b| a.slot.cmp(&b.slot));
         }
         let dirs = rows.iter().filter(|seen| seen.what.entry.is_dir()).count();
-        Ok(Listing { rows, dirs, rest: None })
+        Ok(Listing {
+            rows,
+            dirs,
+            rest: None,
+        })
     }
 
     /// Looks at up to `count` more names of a large directory; empty at the end.
     pub fn more(&self, rest: &mut Rest<D>, count: usize) -> Result<Vec<Seen>> {
         let mut rows = Vec::with_capacity(count);
         while rows.len() < count {
-            let Some((name, was_dir)) = rest.names.next()? else { break };
-            let Some(mut seen) = self.look(&rest.at, rest.dir.as_ref(), &name, was_dir)? else { continue };
+            let Some((name, was_dir)) = rest.names.next()? else {
+                break;
+            };
+            let Some(mut seen) = self.look(&rest.at, rest.dir.as_ref(), &name, was_dir)? else {
+                continue;
+            };
             if seen.slot.is_dir() != was_dir {
                 seen.slot = slot(rest.dir.as_ref(), &name, was_dir)?;
                 seen.what = unreadable("its kind changed while the directory was listed");
@@ -115,12 +131,26 @@ impl<D: Disk> Lister<D> {
     }
 
     /// The row of one name; `None` when it is gone.
-    fn look(&self, at: &Arc<Step<D>>, dir: Option<&Slot>, name: &[u8], was_dir: bool) -> Result<Option<Seen>> {
+    fn look(
+        &self,
+        at: &Arc<Step<D>>,
+        dir: Option<&Slot>,
+        name: &[u8],
+        was_dir: bool,
+    ) -> Result<Option<Seen>> {
         let listed = slot(dir, name, was_dir)?;
-        let opaque = |what| Ok(Some(Seen { slot: listed.clone(), what }));
+        let opaque = |what| {
+            Ok(Some(Seen {
+                slot: listed.clone(),
+                what,
+            }))
+        };
         let own = self.view.hide_own && was_dir && name == OWN_DIR.as_bytes();
         if own || self.view.filter.excludes(listed.path_bytes(), was_dir) {
-            return opaque(Observation { entry: Entry::Opaque(Why::Excluded), tag: Tag::None });
+            return opaque(Observation {
+                entry: Entry::Opaque(Why::Excluded),
+                tag: Tag::None,
+            });
         }
         let spot = &at.spot;
         let stat = match self.routes.disk.stat(&spot.dir, name) {
@@ -132,36 +162,55 @@ impl<D: Disk> Lister<D> {
             return self.look_through(dir, name, listed);
         }
         let is_dir = stat.kind == Node::Dir;
-        let now = if is_dir == was_dir { listed.clone() } else { slot(dir, name, is_dir)? };
+        let now = if is_dir == was_dir {
+            listed.clone()
+        } else {
+            slot(dir, name, is_dir)?
+        };
         match self.routes.observer.observe(spot, name, &stat, self.view.classes) {
             Ok(what) => Ok(Some(Seen { slot: now, what })),
             Err(fault) if fault.is(Kind::NotFound) => Ok(None),
-            Err(fault) => Ok(Some(Seen { slot: now, what: unreadable(&fault.what) })),
+            Err(fault) => Ok(Some(Seen {
+                slot: now,
+                what: unreadable(&fault.what),
+            })),
         }
     }
 
     fn look_through(&self, dir: Option<&Slot>, name: &[u8], listed: Slot) -> Result<Option<Seen>> {
         if self.view.links == Links::Skip {
-            let what = Observation { entry: Entry::Opaque(Why::Excluded), tag: Tag::None };
+            let what = Observation {
+                entry: Entry::Opaque(Why::Excluded),
+                tag: Tag::None,
+            };
             return Ok(Some(Seen { slot: listed, what }));
         }
         let found = self.routes.stat(&listed.path(), true).and_then(|found| {
             let Some((at, real, stat)) = found else {
                 return Err(Fault::new(Kind::NotFound, "the link leads to nothing", ""));
             };
-            let what = self.routes.observer.observe(&at.spot, &real, &stat, self.view.classes)?;
+            let what = self
+                .routes
+                .observer
+                .observe(&at.spot, &real, &stat, self.view.classes)?;
             Ok((slot(dir, name, stat.kind == Node::Dir)?, what))
         });
         Ok(Some(match found {
             Ok((slot, what)) => Seen { slot, what },
-            Err(fault) => Seen { slot: listed, what: unreadable(&fault.what) },
+            Err(fault) => Seen {
+                slot: listed,
+                what: unreadable(&fault.what),
+            },
         }))
     }
 }
 
 /// An entry that could not be looked into, with the reason.
 pub(crate) fn unreadable(why: &str) -> Observation {
-    Observation { entry: Entry::Opaque(Why::Unreadable(why.to_owned())), tag: Tag::None }
+    Observation {
+        entry: Entry::Opaque(Why::Unreadable(why.to_owned())),
+        tag: Tag::None,
+    }
 }
 
 fn slot(dir: Option<&Slot>, name: &[u8], is_dir: bool) -> Result<Slot> {

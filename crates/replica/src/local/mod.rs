@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, Weak};
 use async_trait::async_trait;
 use syncline_model::replica::Links;
 use syncline_model::{
-    Clock, Content, Entry, Fault, Identity, Kind, Marker, Observation, PlaceId, Profile, RelPath, Result, Scope, Seen,
-    Slot, Spawn, Tag, Time, TrashRef, Why,
+    Clock, Content, Entry, Fault, Identity, Kind, Marker, Observation, PlaceId, Profile, RelPath, Result,
+    Scope, Seen, Slot, Spawn, Tag, Time, TrashRef, Why,
 };
 use syncline_store::Disk;
 
@@ -114,7 +114,12 @@ impl<D: Disk> LocalReplica<D> {
     }
 
     fn view(&self, scope: &Scope) -> View {
-        View { filter: Arc::clone(&scope.filter), classes: scope.classes, links: scope.links, hide_own: true }
+        View {
+            filter: Arc::clone(&scope.filter),
+            classes: scope.classes,
+            links: scope.links,
+            hide_own: true,
+        }
     }
 
     fn follow(&self) -> bool {
@@ -123,26 +128,45 @@ impl<D: Disk> LocalReplica<D> {
 
     fn writable(&self) -> Result<()> {
         if self.profile.read_only {
-            return Err(Fault::new(Kind::Denied, "this place may not be written", &self.options.label));
+            return Err(Fault::new(
+                Kind::Denied,
+                "this place may not be written",
+                &self.options.label,
+            ));
         }
         Ok(())
     }
 
     /// The rows of the paths of a scope, outermost only, in the order.
     fn top(&self, scope: &Scope) -> Result<Vec<Seen>> {
-        let outermost = |path: &&RelPath| !scope.only.iter().any(|other| other != *path && path.is_within(other));
+        let outermost = |path: &&RelPath| {
+            !scope
+                .only
+                .iter()
+                .any(|other| other != *path && path.is_within(other))
+        };
         let mut rows = Vec::new();
         for path in scope.only.iter().filter(outermost) {
             let above = std::iter::successors(path.parent(), RelPath::parent);
-            let hidden = above.filter(|path| !path.is_root()).any(|path| scope.filter.excludes(path.as_bytes(), true));
-            let Some(what) = self.look(path, scope)? else { continue };
+            let hidden = above
+                .filter(|path| !path.is_root())
+                .any(|path| scope.filter.excludes(path.as_bytes(), true));
+            let Some(what) = self.look(path, scope)? else {
+                continue;
+            };
             let is_dir = what.1;
             let entry = if hidden || scope.filter.excludes(path.as_bytes(), is_dir) {
-                Observation { entry: Entry::Opaque(Why::Excluded), tag: Tag::None }
+                Observation {
+                    entry: Entry::Opaque(Why::Excluded),
+                    tag: Tag::None,
+                }
             } else {
                 what.0
             };
-            rows.push(Seen { slot: Slot::of(path, is_dir), what: entry });
+            rows.push(Seen {
+                slot: Slot::of(path, is_dir),
+                what: entry,
+            });
         }
         rows.sort_by(|a, b| a.slot.cmp(&b.slot));
         rows.dedup_by(|a, b| a.slot == b.slot);
@@ -152,12 +176,24 @@ impl<D: Disk> LocalReplica<D> {
     /// What stands at `path`, and whether it is a directory.
     fn look(&self, path: &RelPath, scope: &Scope) -> Result<Option<(Observation, bool)>> {
         let follow = scope.links == Links::Follow;
-        let Some((step, name, stat)) = self.routes.stat(path, follow)? else { return Ok(None) };
+        let Some((step, name, stat)) = self.routes.stat(path, follow)? else {
+            return Ok(None);
+        };
         let is_dir = stat.kind == syncline_store::Node::Dir;
         if stat.kind == syncline_store::Node::Link && scope.links == Links::Skip {
-            return Ok(Some((Observation { entry: Entry::Opaque(Why::Excluded), tag: Tag::None }, false)));
+            return Ok(Some((
+                Observation {
+                    entry: Entry::Opaque(Why::Excluded),
+                    tag: Tag::None,
+                },
+                false,
+            )));
         }
-        match self.routes.observer.observe(&step.spot, &name, &stat, scope.classes) {
+        match self
+            .routes
+            .observer
+            .observe(&step.spot, &name, &stat, scope.classes)
+        {
             Ok(what) => Ok(Some((what, is_dir))),
             Err(fault) if fault.is(Kind::NotFound) => Ok(None),
             Err(fault) => Ok(Some((unreadable(&fault.what), is_dir))),
@@ -184,12 +220,16 @@ impl<D: Disk> Replica for LocalReplica<D> {
                 .hint("look whether something was mounted or replaced there, then run again"));
         }
         let marker = own::read_marker(&*self.disk, &root)?;
-        Ok(Identity { place: PlaceId(format!("{:016x}:{}", ours.fs, ours.inode)), marker })
+        Ok(Identity {
+            place: PlaceId(format!("{:016x}:{}", ours.fs, ours.inode)),
+            marker,
+        })
     }
 
     async fn mark(&self, marker: &Marker) -> Result<()> {
         self.writable()?;
-        own::write_marker(&*self.disk, &self.routes.root.spot.dir, marker).map_err(|f| f.at(&self.options.label))
+        own::write_marker(&*self.disk, &self.routes.root.spot.dir, marker)
+            .map_err(|f| f.at(&self.options.label))
     }
 
     async fn clock(&self) -> Result<Option<Time>> {
@@ -197,24 +237,42 @@ impl<D: Disk> Replica for LocalReplica<D> {
             // Nothing can be touched there: our own clock, and well before now, since the kernel's steps are coarse
             // and another host may keep the time there.
             let now = self.options.clock.now();
-            return Ok(Some(Time { secs: now.secs.saturating_sub(2), ..now }));
+            return Ok(Some(Time {
+                secs: now.secs.saturating_sub(2),
+                ..now
+            }));
         }
-        own::touch(&*self.disk, &self.routes.root.spot.dir).map(Some).map_err(|fault| fault.at(&self.options.label))
+        own::touch(&*self.disk, &self.routes.root.spot.dir)
+            .map(Some)
+            .map_err(|fault| fault.at(&self.options.label))
     }
 
     async fn scan(&self, scope: &Scope) -> Result<Box<dyn Walk>> {
-        self.follows.store(scope.links == Links::Follow, Ordering::Relaxed);
+        self.follows
+            .store(scope.links == Links::Follow, Ordering::Relaxed);
         // Handles kept from earlier work may be of directories that have since been replaced.
         self.routes.forget_all();
-        let lister = Lister { routes: Arc::clone(&self.routes), view: self.view(scope) };
+        let lister = Lister {
+            routes: Arc::clone(&self.routes),
+            view: self.view(scope),
+        };
         let top = if scope.only.is_empty() || scope.only.iter().any(RelPath::is_root) {
             lister.list(None).map_err(|fault| fault.at(&self.options.label))?
         } else {
             let rows = self.top(scope)?;
             let dirs = rows.iter().filter(|seen| seen.what.entry.is_dir()).count();
-            Listing { rows, dirs, rest: None }
+            Listing {
+                rows,
+                dirs,
+                rest: None,
+            }
         };
-        Ok(Box::new(LocalWalk::new(lister, top, self.options.threads, &self.options.spawn)))
+        Ok(Box::new(LocalWalk::new(
+            lister,
+            top,
+            self.options.threads,
+            &self.options.spawn,
+        )))
     }
 
     async fn find(&self, path: &RelPath, scope: &Scope) -> Result<Option<Observation>> {
@@ -223,7 +281,10 @@ impl<D: Disk> Replica for LocalReplica<D> {
 
     /// MD5 is computed too when `expect` bears one, whatever it is: a caller that wants it puts zeros there.
     async fn digest(&self, path: &RelPath, expect: &Observation) -> Result<Content> {
-        let with_md5 = expect.entry.content().is_some_and(|content| content.md5.is_some());
+        let with_md5 = expect
+            .entry
+            .content()
+            .is_some_and(|content| content.md5.is_some());
         FileBody::open(&self.routes, path, Some(expect), self.follow())?.digest(with_md5)
     }
 

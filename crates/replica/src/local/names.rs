@@ -23,9 +23,16 @@ impl NamesBuilder {
     pub fn sorted(mut self) -> Result<Names> {
         let large = self.few.len() > IN_MEMORY;
         self.few.sort_unstable_by(|(a, a_dir), (b, b_dir)| {
-            if a_dir == b_dir && !a_dir { a.cmp(b) } else { cmp_names(a, *a_dir, b, *b_dir) }
+            if a_dir == b_dir && !a_dir {
+                a.cmp(b)
+            } else {
+                cmp_names(a, *a_dir, b, *b_dir)
+            }
         });
-        Ok(Names { few: self.few.into_iter(), large })
+        Ok(Names {
+            few: self.few.into_iter(),
+            large,
+        })
     }
 }
 

@@ -26,7 +26,12 @@ pub(crate) struct Spot<D: Disk> {
 
 impl<D: Disk> Clone for Spot<D> {
     fn clone(&self) -> Self {
-        Self { dir: self.dir.clone(), dev: self.dev, inode: self.inode, fs: self.fs }
+        Self {
+            dir: self.dir.clone(),
+            dev: self.dev,
+            inode: self.inode,
+            fs: self.fs,
+        }
     }
 }
 
@@ -38,14 +43,22 @@ pub(crate) struct Observer<D: Disk> {
 
 impl<D: Disk> Observer<D> {
     pub fn new(disk: Arc<D>) -> Self {
-        Self { disk, known: Mutex::new(BTreeMap::new()) }
+        Self {
+            disk,
+            known: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// A directory that was just opened, with what it is.
     pub fn spot(&self, dir: D::Dir) -> Result<Spot<D>> {
         let stat = self.disk.stat(&dir, b"")?;
         let fs = self.fs_of(stat.dev, &dir)?;
-        Ok(Spot { dir, dev: stat.dev, inode: stat.inode, fs })
+        Ok(Spot {
+            dir,
+            dev: stat.dev,
+            inode: stat.inode,
+            fs,
+        })
     }
 
     fn fs_of(&self, dev: u64, dir: &D::Dir) -> Result<u64> {
@@ -80,17 +93,27 @@ impl<D: Disk> Observer<D> {
             Node::Dir => Entry::Dir(meta),
             Node::File => {
                 let shared = classes.links && stat.links > 1;
-                Entry::File(meta, Content::unread(stat.size), shared.then(|| link_id(fs, stat)))
+                Entry::File(
+                    meta,
+                    Content::unread(stat.size),
+                    shared.then(|| link_id(fs, stat)),
+                )
             }
             Node::Link => Entry::Link(meta, self.disk.read_link(&at.dir, name)?),
             Node::Special(special) => Entry::Special(meta, special),
         };
-        Ok(Observation { entry, tag: Tag::Stamp(stamp(fs, stat, classes.ctime)) })
+        Ok(Observation {
+            entry,
+            tag: Tag::Stamp(stamp(fs, stat, classes.ctime)),
+        })
     }
 
     fn meta(&self, at: &Spot<D>, name: &[u8], stat: &Stat, classes: Classes) -> Result<Meta> {
         let xattrs = if (classes.xattrs || classes.acls) && stat.kind != Node::Link {
-            let wanted = XattrClasses { plain: classes.xattrs, acls: classes.acls };
+            let wanted = XattrClasses {
+                plain: classes.xattrs,
+                acls: classes.acls,
+            };
             match self.disk.xattrs(Target::Name(&at.dir, name), wanted) {
                 Ok(found) => Some(Box::new(found)),
                 Err(fault) if fault.is(Kind::Unsupported) => None,
@@ -110,7 +133,21 @@ impl<D: Disk> Observer<D> {
 
 /// The proof that `stat` gives.
 pub(crate) fn stamp(fs: u64, stat: &Stat, ctime: bool) -> Stamp {
-    Stamp { fs, inode: stat.inode, ctime: if ctime { stat.ctime } else { stat.mtime } }
+    let ctime = if ctime { stat.ctime } else { instead(stat) };
+    Stamp {
+        fs,
+        inode: stat.inode,
+        ctime,
+    }
+}
+
+/// What stands in a stamp where the time of status change means nothing: the time of modification, marked by
+/// nanoseconds that no time has, so that the two are never taken for one another.
+fn instead(stat: &Stat) -> Time {
+    Time {
+        secs: stat.mtime.secs,
+        nanos: stat.mtime.nanos.saturating_add(1_000_000_000),
+    }
 }
 
 /// One number for all names of an inode. A file system without an identity is told apart by its device, which holds
@@ -133,9 +170,13 @@ pub(crate) fn still(expect: &Observation, now: &Stat, fs: u64, ctime: bool) -> b
         (Entry::Special(_, expected), Node::Special(found)) => *expected == found,
         _ => return false,
     };
-    let same_time = expect.entry.meta().and_then(|meta| meta.mtime).is_none_or(|mtime| mtime == now.mtime);
+    let same_time = expect
+        .entry
+        .meta()
+        .and_then(|meta| meta.mtime)
+        .is_none_or(|mtime| mtime == now.mtime);
     let same_inode = expect.tag.stamp().is_none_or(|stamp| {
-        let proved = [Time::NEVER, now.ctime, now.mtime].contains(&stamp.ctime);
+        let proved = [Time::NEVER, now.ctime, instead(now)].contains(&stamp.ctime);
         stamp.inode == now.inode && stamp.fs == fs && (!ctime || proved)
     });
     alike && same_time && same_inode

@@ -45,7 +45,9 @@ pub(crate) fn make_dir<D: Disk>(disk: &D, at: &D::Dir, name: &[u8]) -> Result<(D
 /// `.syncline` in `root`, made if it is not there.
 pub(crate) fn own_dir<D: Disk>(disk: &D, root: &D::Dir) -> Result<(D::Dir, bool)> {
     make_dir(disk, root, OWN_DIR.as_bytes()).map_err(|fault| match fault.kind {
-        Kind::Changed => fault.at(OWN_DIR).hint("remove what bears the name .syncline there and is no directory"),
+        Kind::Changed => fault
+            .at(OWN_DIR)
+            .hint("remove what bears the name .syncline there and is no directory"),
         _ => fault.at(OWN_DIR),
     })
 }
@@ -59,7 +61,11 @@ pub(crate) fn read_small<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> Result
     };
     let size = disk.stat_file(&file)?.size;
     if size > SMALL {
-        return Err(Fault::new(Kind::Corrupt, "far too long", String::from_utf8_lossy(name)));
+        return Err(Fault::new(
+            Kind::Corrupt,
+            "far too long",
+            String::from_utf8_lossy(name),
+        ));
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut have = 0;
@@ -74,7 +80,13 @@ pub(crate) fn read_small<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8]) -> Result
 }
 
 /// Puts a small file of ours in place, whole; durably if asked.
-pub(crate) fn write_small<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8], bytes: &[u8], durable: bool) -> Result<()> {
+pub(crate) fn write_small<D: Disk>(
+    disk: &D,
+    dir: &D::Dir,
+    name: &[u8],
+    bytes: &[u8],
+    durable: bool,
+) -> Result<()> {
     let draft = [name, b".new"].concat();
     match disk.remove(dir, &draft, false) {
         Err(fault) if !fault.is(Kind::NotFound) => return Err(fault),
@@ -86,7 +98,11 @@ pub(crate) fn write_small<D: Disk>(disk: &D, dir: &D::Dir, name: &[u8], bytes: &
         disk.sync(Sync::File(&file))?;
     }
     disk.place((dir, &draft), (dir, name), Place::Over)?;
-    if durable { disk.sync(Sync::Dir(dir)) } else { Ok(()) }
+    if durable {
+        disk.sync(Sync::Dir(dir))
+    } else {
+        Ok(())
+    }
 }
 
 /// The marker in `root`; `None` when there is none.
@@ -97,7 +113,9 @@ pub(crate) fn read_marker<D: Disk>(disk: &D, root: &D::Dir) -> Result<Option<Mar
         Err(fault) => return Err(fault.at(OWN_DIR)),
     };
     let at = ".syncline/marker.json";
-    let Some(bytes) = read_small(disk, &own, MARKER).map_err(|fault| fault.at(at))? else { return Ok(None) };
+    let Some(bytes) = read_small(disk, &own, MARKER).map_err(|fault| fault.at(at))? else {
+        return Ok(None);
+    };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         Fault::new(Kind::Corrupt, "the marker of this place cannot be read", at)
             .because(error)
@@ -143,13 +161,16 @@ pub(crate) fn take_lock<D: Disk>(disk: &D, root: &D::Dir, me: &Holder, label: &s
         if !fault.is(Kind::Busy) {
             return Err(fault.at(label));
         }
-        let holder = read_small(disk, &own, HOLDER)?.and_then(|bytes| serde_json::from_slice::<Holder>(&bytes).ok());
+        let holder =
+            read_small(disk, &own, HOLDER)?.and_then(|bytes| serde_json::from_slice::<Holder>(&bytes).ok());
         let who = holder.map_or_else(
             || "another run".to_owned(),
             |held| format!("process {} on {} (since {})", held.pid, held.host, held.since),
         );
-        return Err(Fault::new(Kind::Busy, format!("{who} works on this place"), label)
-            .hint("wait until it has ended, or stop it"));
+        return Err(
+            Fault::new(Kind::Busy, format!("{who} works on this place"), label)
+                .hint("wait until it has ended, or stop it"),
+        );
     }
     let bytes = serde_json::to_vec(me).map_err(|e| Fault::new(Kind::Bug, e.to_string(), label))?;
     write_small(disk, &own, HOLDER, &bytes, false)?;

@@ -70,8 +70,18 @@ impl<D: Disk> Routes<D> {
             depth: 0,
             live: Arc::clone(&live),
         };
-        let cache = Mutex::new(Cache { steps: BTreeMap::new(), uses: 0 });
-        Self { disk: Arc::clone(&observer.disk), observer, root: Arc::new(root), cache, live, mounts: Mutex::default() }
+        let cache = Mutex::new(Cache {
+            steps: BTreeMap::new(),
+            uses: 0,
+        });
+        Self {
+            disk: Arc::clone(&observer.disk),
+            observer,
+            root: Arc::new(root),
+            cache,
+            live,
+            mounts: Mutex::default(),
+        }
     }
 
     /// The directory at `path` (bytes without a slash at the end) for looking only: a kept handle is taken as it is.
@@ -82,8 +92,13 @@ impl<D: Disk> Routes<D> {
         let (mut step, mut at) = self.deepest(path);
         while at < path.len() {
             let start = if at == 0 { 0 } else { at + 1 };
-            let end = path[start..].iter().position(|&b| b == b'/').map_or(path.len(), |len| start + len);
-            step = self.enter(&step, &path[start..end], follow).map_err(|fault| fault.at(show(&path[..end])))?;
+            let end = path[start..]
+                .iter()
+                .position(|&b| b == b'/')
+                .map_or(path.len(), |len| start + len);
+            step = self
+                .enter(&step, &path[start..end], follow)
+                .map_err(|fault| fault.at(show(&path[..end])))?;
             self.keep(&path[..end], &step);
             at = end;
         }
@@ -104,7 +119,10 @@ impl<D: Disk> Routes<D> {
         let mut below = step;
         while let Some(up) = &below.up {
             match self.disk.stat(&up.spot.dir, &below.name) {
-                Ok(now) if now.kind == Node::Dir && now.inode == below.spot.inode && now.dev == below.spot.dev => {}
+                Ok(now)
+                    if now.kind == Node::Dir
+                        && now.inode == below.spot.inode
+                        && now.dev == below.spot.dev => {}
                 Ok(_) => return Ok(false),
                 Err(fault) if fault.is(Kind::NotFound) => return Ok(false),
                 Err(fault) => return Err(fault),
@@ -119,7 +137,11 @@ impl<D: Disk> Routes<D> {
         let dropped: Vec<_> = {
             let mut cache = held(&self.cache);
             let gone = |kept: &[u8]| {
-                let (short, long) = if kept.len() < path.len() { (kept, path) } else { (path, kept) };
+                let (short, long) = if kept.len() < path.len() {
+                    (kept, path)
+                } else {
+                    (path, kept)
+                };
                 long.starts_with(short) && (long.len() == short.len() || long[short.len()] == b'/')
             };
             let keys: Vec<Box<[u8]>> = cache.steps.keys().filter(|kept| gone(kept)).cloned().collect();
@@ -158,9 +180,17 @@ impl<D: Disk> Routes<D> {
         cache.uses += 1;
         let now = cache.uses;
         cache.steps.insert(path.into(), (Arc::clone(step), now));
-        while cache.steps.len() + dropped.len() > 1 && self.live.load(Ordering::Relaxed) > KEPT + dropped.len() {
-            let oldest = cache.steps.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
-            let Some(gone) = oldest.and_then(|path| cache.steps.remove(&path)) else { break };
+        while cache.steps.len() + dropped.len() > 1
+            && self.live.load(Ordering::Relaxed) > KEPT + dropped.len()
+        {
+            let oldest = cache
+                .steps
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(path, _)| path.clone());
+            let Some(gone) = oldest.and_then(|path| cache.steps.remove(&path)) else {
+                break;
+            };
             dropped.push(gone);
         }
         drop(cache);
@@ -168,7 +198,11 @@ impl<D: Disk> Routes<D> {
 
     fn enter(&self, at: &Arc<Step<D>>, name: &[u8], follow: bool) -> Result<Arc<Step<D>>> {
         if at.depth >= DEPTH_MAX {
-            return Err(Fault::new(Kind::Invalid, format!("more than {DEPTH_MAX} levels deep"), ""));
+            return Err(Fault::new(
+                Kind::Invalid,
+                format!("more than {DEPTH_MAX} levels deep"),
+                "",
+            ));
         }
         match self.disk.open_dir(&at.spot.dir, name) {
             Ok(dir) => {
@@ -181,7 +215,11 @@ impl<D: Disk> Routes<D> {
                 let mut above = Some(at);
                 while let Some(step) = above {
                     if (step.spot.dev, step.spot.inode) == (spot.dev, spot.inode) {
-                        return Err(Fault::new(Kind::Unsupported, "the link leads back to a directory above it", ""));
+                        return Err(Fault::new(
+                            Kind::Unsupported,
+                            "the link leads back to a directory above it",
+                            "",
+                        ));
                     }
                     above = step.up.as_ref();
                 }
@@ -196,7 +234,14 @@ impl<D: Disk> Routes<D> {
         let depth = at.depth + 1;
         let up = (depth <= CHAINED).then(|| Arc::clone(at));
         let live = Arc::clone(&self.live);
-        Arc::new(Step { spot, name: name.into(), real: real.into(), up, depth, live })
+        Arc::new(Step {
+            spot,
+            name: name.into(),
+            real: real.into(),
+            up,
+            depth,
+            live,
+        })
     }
 
     /// Where the link `name` in the directory really at `real` leads, below the root only.
@@ -217,13 +262,21 @@ impl<D: Disk> Routes<D> {
             }
             hops += 1;
             if hops > HOPS {
-                return Err(Fault::new(Kind::Unsupported, "too many links one after another", ""));
+                return Err(Fault::new(
+                    Kind::Unsupported,
+                    "too many links one after another",
+                    "",
+                ));
             }
             let target = self.disk.read_link(&at.spot.dir, &next)?;
             if target.starts_with(b"/") {
                 return Err(outside());
             }
-            for component in target.split(|&b| b == b'/').rev().filter(|c| !c.is_empty() && *c != b".") {
+            for component in target
+                .split(|&b| b == b'/')
+                .rev()
+                .filter(|c| !c.is_empty() && *c != b".")
+            {
                 todo.push_front(component.into());
             }
         }
@@ -238,7 +291,11 @@ impl<D: Disk> Routes<D> {
         if name.is_empty() {
             return Err(Fault::new(Kind::Invalid, "the root itself cannot be named", ""));
         }
-        let step = if firm { self.firm(above)? } else { self.look(above, follow)? };
+        let step = if firm {
+            self.firm(above)?
+        } else {
+            self.look(above, follow)?
+        };
         Ok((step, name.into()))
     }
 

@@ -52,7 +52,11 @@ impl<D: Disk> Shared<D> {
     fn help(&self) {
         let mut board = held(&self.board);
         while !board.closed {
-            let next = if board.ahead < AHEAD { board.pending.pop_first() } else { None };
+            let next = if board.ahead < AHEAD {
+                board.pending.pop_first()
+            } else {
+                None
+            };
             let Some(slot) = next else {
                 board = self.work.wait(board).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -126,7 +130,12 @@ struct Frame<D: Disk> {
 
 impl<D: Disk> Frame<D> {
     fn new(listing: Listing<D>) -> Self {
-        Self { rows: listing.rows.into_iter(), dirs: listing.dirs, offered: 0, rest: listing.rest }
+        Self {
+            rows: listing.rows.into_iter(),
+            dirs: listing.dirs,
+            offered: 0,
+            rest: listing.rest,
+        }
     }
 }
 
@@ -149,12 +158,22 @@ impl<D: Disk> LocalWalk<D> {
             closed: false,
         };
         let (work, done) = (Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { lister, board: Mutex::new(board), work, done });
+        let shared = Arc::new(Shared {
+            lister,
+            board: Mutex::new(board),
+            work,
+            done,
+        });
         for _ in 0..workers {
             let shared = Arc::clone(&shared);
             spawn.spawn(Box::pin(async move { shared.help() }));
         }
-        Self { shared, frames: vec![Frame::new(top)], workers, failed: false }
+        Self {
+            shared,
+            frames: vec![Frame::new(top)],
+            workers,
+            failed: false,
+        }
     }
 
     /// Keeps the workers busy: offers directories of the frames, the innermost first.
@@ -181,8 +200,12 @@ impl<D: Disk> LocalWalk<D> {
     }
 
     fn refill(&mut self) -> Result<bool> {
-        let Some(frame) = self.frames.last_mut() else { return Ok(false) };
-        let Some(rest) = &mut frame.rest else { return Ok(false) };
+        let Some(frame) = self.frames.last_mut() else {
+            return Ok(false);
+        };
+        let Some(rest) = &mut frame.rest else {
+            return Ok(false);
+        };
         let rows = self.shared.lister.more(rest, CHUNK)?;
         if rows.is_empty() {
             return Ok(false);
@@ -196,7 +219,9 @@ impl<D: Disk> LocalWalk<D> {
     fn batch(&mut self) -> Result<Option<Vec<Seen>>> {
         let mut out = Vec::with_capacity(BATCH);
         while out.len() < BATCH {
-            let Some(frame) = self.frames.last_mut() else { break };
+            let Some(frame) = self.frames.last_mut() else {
+                break;
+            };
             if frame.dirs == 0 {
                 let room = BATCH - out.len();
                 out.extend(frame.rows.by_ref().take(room));
@@ -240,7 +265,11 @@ impl<D: Disk> Drop for LocalWalk<D> {
 impl<D: Disk> Walk for LocalWalk<D> {
     async fn next(&mut self) -> Result<Option<Vec<Seen>>> {
         if self.failed {
-            return Err(syncline_model::Fault::new(Kind::Bug, "the walk has ended with an error before", ""));
+            return Err(syncline_model::Fault::new(
+                Kind::Bug,
+                "the walk has ended with an error before",
+                "",
+            ));
         }
         let batch = self.batch();
         self.failed = batch.is_err();
