@@ -12,23 +12,44 @@ fn seen(text: &str) -> (Slot, Observation) {
         _ if slot.is_dir() => Entry::Dir(Meta::default()),
         text => {
             let digest = Some(Digest([text.as_bytes()[0]; 32]));
-            Entry::File(Meta::default(), Content { size: text.len() as u64, digest, md5: None }, None)
+            Entry::File(
+                Meta::default(),
+                Content {
+                    size: text.len() as u64,
+                    digest,
+                    md5: None,
+                },
+                None,
+            )
         }
     };
-    (slot, Observation { entry, tag: Tag::None })
+    (
+        slot,
+        Observation {
+            entry,
+            tag: Tag::None,
+        },
+    )
 }
 
 fn merge(rule: &Rule, base: &[&str], left: &[&str], right: &[&str]) -> Vec<String> {
     let mut rows = std::collections::BTreeMap::<Slot, Triple>::new();
-    let blank = |slot: Slot| Triple { slot, base: None, was: None, now: Pair::new(None, None) };
+    let blank = |slot: Slot| Triple {
+        slot,
+        base: None,
+        was: None,
+        now: Pair::new(None, None),
+    };
     for text in base {
         let (slot, what) = seen(text);
-        rows.entry(slot.clone()).or_insert_with(|| blank(slot)).base = Some(Pair::new(Some(what.clone()), Some(what)));
+        rows.entry(slot.clone()).or_insert_with(|| blank(slot)).base =
+            Some(Pair::new(Some(what.clone()), Some(what)));
     }
     for (side, texts) in [(Side::Left, left), (Side::Right, right)] {
         for text in texts {
             let (slot, what) = seen(text);
-            rows.entry(slot.clone()).or_insert_with(|| blank(slot)).now[side] = Some(Located { seen: what, at: None });
+            rows.entry(slot.clone()).or_insert_with(|| blank(slot)).now[side] =
+                Some(Located { seen: what, at: None });
         }
     }
     let (mut merge, mut out) = (Merge::new(rule), Vec::new());
@@ -39,10 +60,15 @@ fn merge(rule: &Rule, base: &[&str], left: &[&str], right: &[&str]) -> Vec<Strin
     let mut lines = Vec::new();
     for decision in out {
         match decision {
-            Decision::Settle(settle) => lines.extend(settle.steps.iter().map(|step| {
-                format!("{} {:?} {}", step.side.name(), step.action, step.change.path)
-            })),
-            Decision::Conflict(conflict) => lines.push(format!("conflict {:?} {}", conflict.clash, conflict.path)),
+            Decision::Settle(settle) => lines.extend(
+                settle
+                    .steps
+                    .iter()
+                    .map(|step| format!("{} {:?} {}", step.side.name(), step.action, step.change.path)),
+            ),
+            Decision::Conflict(conflict) => {
+                lines.push(format!("conflict {:?} {}", conflict.clash, conflict.path))
+            }
             Decision::Problem(problem) => lines.push(format!("problem {}", problem.path)),
             Decision::Yielded { path, .. } => lines.push(format!("yielded {path}")),
         }
@@ -56,9 +82,10 @@ fn two_way(base: &[&str], left: &[&str], right: &[&str]) -> Vec<String> {
 
 #[test]
 fn s01_first_run_is_a_union() {
-    assert_eq!(two_way(&[], &["a=x", "d/", "d/l=y"], &["a=x", "e=z"]), [
-        "right Mkdir d", "right Create d/l", "left Create e"
-    ]);
+    assert_eq!(
+        two_way(&[], &["a=x", "d/", "d/l=y"], &["a=x", "e=z"]),
+        ["right Mkdir d", "right Create d/l", "left Create e"]
+    );
 }
 
 #[test]
@@ -69,16 +96,25 @@ fn s05_edit_beats_delete() {
 #[test]
 fn s06_directory_deleted_but_a_file_in_it_edited() {
     let base = ["d/", "d/a=x", "d/b=x"];
-    assert_eq!(two_way(&base, &[], &["d/", "d/a=x", "d/b=yy"]), [
-        "right Remove d/a", "left Mkdir d", "yielded d/b", "left Create d/b"
-    ]);
+    assert_eq!(
+        two_way(&base, &[], &["d/", "d/a=x", "d/b=yy"]),
+        [
+            "right Remove d/a",
+            "left Mkdir d",
+            "yielded d/b",
+            "left Create d/b"
+        ]
+    );
 }
 
 #[test]
 fn s11_file_against_directory_isolates_that_path() {
     let lines = two_way(&[], &["a=x", "z=q"], &["a/", "a/b=y"]);
     assert!(lines.contains(&"conflict Kind a".into()), "{lines:?}");
-    assert!(lines.contains(&"left Mkdir a".into()) && lines.contains(&"left Create a/b".into()), "{lines:?}");
+    assert!(
+        lines.contains(&"left Mkdir a".into()) && lines.contains(&"left Create a/b".into()),
+        "{lines:?}"
+    );
     assert!(lines.contains(&"right Create z".into()), "{lines:?}");
 }
 
@@ -89,18 +125,30 @@ fn s12_both_edited_alike_is_agreement() {
 
 #[test]
 fn directory_replaced_by_file_goes_over_when_nothing_below_survives() {
-    assert_eq!(two_way(&["d/", "d/a=x"], &["d=q"], &["d/", "d/a=x"]), ["right Remove d/a", "right Update d"]);
+    assert_eq!(
+        two_way(&["d/", "d/a=x"], &["d=q"], &["d/", "d/a=x"]),
+        ["right Remove d/a", "right Update d"]
+    );
 }
 
 #[test]
 fn file_replaced_by_directory_goes_over() {
-    assert_eq!(two_way(&["d=q"], &["d=q"], &["d/", "d/a=x"]), ["left Update d", "left Create d/a"]);
+    assert_eq!(
+        two_way(&["d=q"], &["d=q"], &["d/", "d/a=x"]),
+        ["left Update d", "left Create d/a"]
+    );
 }
 
 #[test]
 fn s03_nothing_is_decided_below_what_cannot_be_read() {
-    assert_eq!(two_way(&["d/", "d/a=x", "e=x"], &["d/=?", "e=x"], &["d/", "e=x"]), ["problem d"]);
-    assert_eq!(two_way(&["d/", "d/s/", "d/s/a=x"], &[], &["d/", "d/s/=?"]), ["problem d/s"]);
+    assert_eq!(
+        two_way(&["d/", "d/a=x", "e=x"], &["d/=?", "e=x"], &["d/", "e=x"]),
+        ["problem d"]
+    );
+    assert_eq!(
+        two_way(&["d/", "d/s/", "d/s/a=x"], &[], &["d/", "d/s/=?"]),
+        ["problem d/s"]
+    );
 }
 
 #[test]
@@ -110,12 +158,31 @@ fn s38_excluded_keeps_its_parents() {
 
 #[test]
 fn mirror_makes_right_as_left() {
-    let rule = Rule { mode: Mode::Mirror, ..Rule::default() };
-    assert_eq!(merge(&rule, &[], &["a=x", "d=f"], &["a=yy", "b/", "b/c=z", "d/", "d/e=g"]), [
-        "right Update a", "right Remove b/c", "right Remove b", "right Remove d/e", "right Update d"
-    ]);
-    let rule = Rule { mode: Mode::Copy, ..Rule::default() };
-    assert_eq!(merge(&rule, &[], &["a=x", "n=x"], &["a=yy", "b/", "b/c=z", "q=z"]), [
-        "right Update a", "right Create n"
-    ]);
+    let rule = Rule {
+        mode: Mode::Mirror,
+        ..Rule::default()
+    };
+    assert_eq!(
+        merge(
+            &rule,
+            &[],
+            &["a=x", "d=f"],
+            &["a=yy", "b/", "b/c=z", "d/", "d/e=g"]
+        ),
+        [
+            "right Update a",
+            "right Remove b/c",
+            "right Remove b",
+            "right Remove d/e",
+            "right Update d"
+        ]
+    );
+    let rule = Rule {
+        mode: Mode::Copy,
+        ..Rule::default()
+    };
+    assert_eq!(
+        merge(&rule, &[], &["a=x", "n=x"], &["a=yy", "b/", "b/c=z", "q=z"]),
+        ["right Update a", "right Create n"]
+    );
 }

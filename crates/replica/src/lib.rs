@@ -6,4 +6,4 @@ pub mod local;
 pub mod seam;
 
 pub use local::{LocalOptions, LocalReplica};
-pub use seam::{Applied, Body, Edit, EditOptions, Replica, Staged, TrashRun, Walk};
+pub use seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};

@@ -188,6 +188,26 @@ pub enum Exit {
     Bug,
 }
 
+impl Exit {
+    /// The exit that bears this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        use Exit::{Bug, Busy, Conflict, Done, Partial, Refused, Stopped, Unreachable, Usage};
+        [
+            Done,
+            Conflict,
+            Partial,
+            Refused,
+            Unreachable,
+            Busy,
+            Stopped,
+            Usage,
+            Bug,
+        ]
+        .into_iter()
+        .find(|exit| u8::from(*exit) == number)
+    }
+}
+
 impl From<Exit> for u8 {
     fn from(exit: Exit) -> Self {
         match exit {

@@ -1,9 +1,24 @@
-//! The two-way engine: scan, merge, guard, journal, execute, commit.
+//! The two-way engine: scan → merge → guard → journal → execute → commit.
+//!
+//! It knows replicas only through their seam and keeps its own state through `Disk` and `Table`, so that a simulation
+//! can cut it anywhere.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod compare;
+mod execute;
+pub mod journal;
+mod parallel;
+mod plan;
+mod planning;
+pub mod rows;
+mod scan;
+mod session;
+pub mod shelf;
+mod trust;
 
 pub use api::{
     Counts, Env, Event, Exit, Keep, MaxDelete, Monitor, OpenConflict, Options, Places, Report, RunInfo, Stop,
 };
+pub use session::Session;

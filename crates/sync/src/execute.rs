@@ -1,0 +1,762 @@
+//! Carrying a plan out: phase by phase, batch by batch.
+//!
+//! A batch is: stage everything in parallel · flush · apply everything in parallel · flush · log what was done · write base rows. So a base row never
+//! says more than what survives a power cut, and what a kill leaves undone is planned again by the next run.
+//!
+//! Invariant: a row reaches the base only when every step of its slot was done; what failed leaves the base as it was.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use syncline_model::replica::Scope;
+use syncline_model::{
+    Action, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
+    Side, Slot, Step,
+};
+use syncline_replica::{Applied, Body, Edit, Replica, Staged};
+
+use crate::api::{Counts, Env, Event, Monitor, Options, Stop};
+use crate::journal::{Done, Journal, Record};
+use crate::parallel::parallel;
+use crate::plan::{Item, Phase, Plan, size};
+use crate::rows::Base;
+use crate::trust::Trust;
+
+/// Most steps in one batch, and most bytes.
+const BATCH_STEPS: usize = 8192;
+const BATCH_BYTES: u64 = 1 << 30;
+
+/// The two replicas while they are edited; shared with the workers.
+pub struct Hands {
+    /// The replicas.
+    pub sides: Pair<Arc<dyn Replica>>,
+    /// Their edits; `None` where a side may not be written.
+    pub edits: Pair<Option<Arc<dyn Edit>>>,
+    /// Bytes that have passed since somebody looked.
+    pub copied: AtomicU64,
+}
+
+/// One run's execution.
+pub struct Execution<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) options: &'a Options,
+    pub(crate) monitor: &'a dyn Monitor,
+    pub(crate) stop: &'a Stop,
+    pub(crate) hands: Arc<Hands>,
+    pub(crate) base: &'a Base,
+    pub(crate) journal: Journal,
+    pub(crate) trust: Trust,
+    /// Sides whose removals and overwrites wait for a person.
+    pub(crate) held: Pair<bool>,
+    pub(crate) counts: Pair<Counts>,
+    pub(crate) problems: u64,
+    pub(crate) stopped: bool,
+    /// Changes without a base: an undo or a restore, whose result the next sync is to see as an edit.
+    pub(crate) detached: bool,
+    parts: HashMap<Slot, Settle>,
+    failed: HashSet<Slot>,
+    touched: HashSet<(Side, RelPath)>,
+    moves_failed: bool,
+}
+
+/// A step with what it needs to be done.
+struct Job {
+    item: Item,
+    step: Step,
+    staged: Option<Staged>,
+}
+
+impl<'a> Execution<'a> {
+    /// Prepares to carry out a plan.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        env: &'a Env,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+        hands: Arc<Hands>,
+        base: &'a Base,
+        journal: Journal,
+        trust: Trust,
+    ) -> Self {
+        Self {
+            env,
+            options,
+            monitor,
+            stop,
+            hands,
+            base,
+            journal,
+            trust,
+            held: Pair::default(),
+            counts: Pair::default(),
+            problems: 0,
+            stopped: false,
+            detached: false,
+            parts: HashMap::new(),
+            failed: HashSet::new(),
+            touched: HashSet::new(),
+            moves_failed: false,
+        }
+    }
+
+    /// Does all of it, as far as it goes.
+    pub async fn run(&mut self, mut plan: Plan) -> Result<()> {
+        self.parts = std::mem::take(&mut plan.parts);
+        for phase in [Phase::Move, Phase::Make, Phase::OwnCopy, Phase::Copy] {
+            if phase == Phase::Copy {
+                self.monitor.event(Event::Phase("copying"));
+            }
+            while let Some(batch) = self.batch(&mut plan, phase)? {
+                match phase {
+                    Phase::Move | Phase::Make => self.in_order(batch).await?,
+                    _ => self.at_once(batch).await?,
+                }
+            }
+        }
+        self.links(&mut plan).await?;
+        while let Some(batch) = self.batch(&mut plan, Phase::Metadata)? {
+            self.at_once(batch).await?;
+        }
+        self.monitor.event(Event::Phase("removing"));
+        while let Some(batch) = self.batch(&mut plan, Phase::Remove)? {
+            self.remove(batch).await?;
+        }
+        self.monitor.event(Event::Phase("committing"));
+        while let Some(batch) = self.batch(&mut plan, Phase::Times)? {
+            self.times(batch).await?;
+        }
+        self.restore_times().await?;
+        self.agreed(&mut plan).await
+    }
+
+    /// The next steps of a phase that may be done.
+    fn batch(&mut self, plan: &mut Plan, phase: Phase) -> Result<Option<Vec<Job>>> {
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while jobs.len() < BATCH_STEPS && bytes < BATCH_BYTES {
+            let Some((_, item)) = plan.next_of(phase)? else {
+                break;
+            };
+            let Some(step) = item.step.clone() else { continue };
+            if self.stop.soft() {
+                self.stopped = true;
+            }
+            if self.stopped || self.waits(&step) {
+                self.failed.insert(item.slot);
+                continue;
+            }
+            bytes += size(&step);
+            jobs.push(Job {
+                item,
+                step,
+                staged: None,
+            });
+        }
+        Ok((!jobs.is_empty()).then_some(jobs))
+    }
+
+    /// Steps that this run leaves alone: on a side that it may not write, or held by the brake.
+    fn waits(&self, step: &Step) -> bool {
+        let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
+        let destroys = match step.action {
+            Action::Remove => true,
+            Action::Update => old_leaf,
+            _ => false,
+        };
+        !self.options.writes[step.side] || (destroys && self.held[step.side])
+    }
+
+    /// One after another: each may need the one before.
+    async fn in_order(&mut self, jobs: Vec<Job>) -> Result<()> {
+        let mut done = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            self.refresh(&mut job);
+            let applied = apply(&self.hands, &job.step, None).await;
+            self.moves_failed |= job.step.action == Action::Move && applied.is_err();
+            done.extend(self.outcome(job, applied)?);
+        }
+        self.commit(done).await
+    }
+
+    /// Staged in parallel, made visible in parallel.
+    async fn at_once(&mut self, mut jobs: Vec<Job>) -> Result<()> {
+        for job in &mut jobs {
+            self.refresh(job);
+        }
+        let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
+        let (hands, monitor) = (self.hands.clone(), self.monitor);
+        let shared = hands.clone();
+        let work = move |mut job: Job| {
+            let hands = shared.clone();
+            async move {
+                let result = stage(&hands, &mut job).await;
+                (job, result)
+            }
+        };
+        let gather = |(job, result): (Job, Result<()>)| {
+            match result {
+                Ok(()) => staged.push(job),
+                Err(fault) => failures.push((job, fault)),
+            }
+            Ok(())
+        };
+        parallel(self.env, self.options.jobs, jobs, work, gather, || {
+            tick(&hands, monitor)
+        })
+        .await?;
+        let mut done = Vec::with_capacity(staged.len());
+        for (job, fault) in failures {
+            done.extend(self.outcome(job, Err(fault))?);
+        }
+        if staged.iter().any(|job| job.staged.is_some()) {
+            self.flush().await?;
+        }
+        if self.stop.hard() {
+            self.stopped = true;
+            return self.commit(done).await;
+        }
+        self.apply_at_once(staged, &mut done).await?;
+        self.commit(done).await
+    }
+
+    async fn apply_at_once(&mut self, staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
+        let hands = self.hands.clone();
+        let work = move |mut job: Job| {
+            let hands = hands.clone();
+            async move {
+                let staged = job.staged.take();
+                let applied = apply(&hands, &job.step, staged).await;
+                (job, applied)
+            }
+        };
+        let mut results = Vec::with_capacity(staged.len());
+        let gather = |result| {
+            results.push(result);
+            Ok(())
+        };
+        parallel(self.env, self.options.jobs, staged, work, gather, || {}).await?;
+        for (job, applied) in results {
+            done.extend(self.outcome(job, applied)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves at once, then directories and files in their place, innermost first.
+    async fn remove(&mut self, jobs: Vec<Job>) -> Result<()> {
+        let is_dir = |job: &Job| job.step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
+        let (directories, leaves): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_dir);
+        self.at_once(leaves).await?;
+        let mut done = Vec::with_capacity(directories.len());
+        for mut job in directories {
+            self.refresh(&mut job);
+            let applied = match stage(&self.hands, &mut job).await {
+                Ok(()) => {
+                    let staged = job.staged.take();
+                    if staged.is_some() {
+                        self.flush().await?;
+                    }
+                    apply(&self.hands, &job.step, staged).await
+                }
+                Err(fault) => Err(fault),
+            };
+            done.extend(self.outcome(job, applied)?);
+        }
+        self.commit(done).await
+    }
+
+    /// Files of several names: one name of each group is copied or stands already, the others join it.
+    async fn links(&mut self, plan: &mut Plan) -> Result<()> {
+        let mut leader: Option<(Side, u64, RelPath)> = None;
+        let mut group: Vec<(Side, Slot)> = Vec::new();
+        while let Some((id, item)) = plan.next_of(Phase::Link)? {
+            let path = item.slot.path();
+            let Some(step) = item.step.clone() else {
+                let Some(side) = item.member else { continue };
+                if leader.as_ref().is_none_or(|(on, at, _)| (*on, *at) != (side, id)) {
+                    self.settle_group(&mut group).await?;
+                    leader = Some((side, id, path.clone()));
+                }
+                group.push((side, item.slot));
+                continue;
+            };
+            if leader
+                .as_ref()
+                .is_none_or(|(side, at, _)| (*side, *at) != (step.side, id))
+            {
+                self.settle_group(&mut group).await?;
+                leader = None;
+            }
+            let mut job = Job {
+                item,
+                step,
+                staged: None,
+            };
+            if self.stopped || self.stop.soft() || self.waits(&job.step) {
+                self.stopped |= self.stop.soft();
+                self.failed.insert(job.item.slot);
+                continue;
+            }
+            if let Some((_, _, first)) = &leader {
+                job.step.change.from = Some(From::Link(first.clone()));
+            }
+            let (side, slot) = (job.step.side, job.item.slot.clone());
+            let before = self.counts[side].steps();
+            self.at_once(vec![job]).await?;
+            if self.counts[side].steps() > before {
+                group.push((side, slot));
+                leader.get_or_insert((side, id, path));
+            }
+        }
+        self.settle_group(&mut group).await
+    }
+
+    /// A new name changes the inode that all names of a group share: their rows are looked at again.
+    async fn settle_group(&mut self, group: &mut Vec<(Side, Slot)>) -> Result<()> {
+        if group.len() < 2 || self.detached {
+            group.clear();
+            return Ok(());
+        }
+        let mut rows = Vec::new();
+        for (side, slot) in group.drain(..) {
+            let Some(mut row) = self.base.row(&slot)? else {
+                continue;
+            };
+            let found = self.hands.sides[side].find(&slot.path(), &self.scope()).await?;
+            let (Some(known), Some(found)) = (&row[side], found) else {
+                continue;
+            };
+            row[side] = Some(relearn(known, found));
+            rows.push((slot, Some(row)));
+        }
+        self.base.write(rows)
+    }
+
+    /// Times of directories are only noted; they are set when nothing more happens below.
+    async fn times(&mut self, jobs: Vec<Job>) -> Result<()> {
+        let mut rows = Vec::new();
+        for job in jobs {
+            self.touched.insert((job.step.side, job.item.slot.path()));
+            let row = match job.item.sole {
+                Some((row, was)) => Some((row, was)),
+                None => self.part_done(&job.item.slot, job.step.side, None),
+            };
+            if let Some((row, was)) = row {
+                rows.extend(was.map(|was| (was, None)));
+                rows.push((job.item.slot, row));
+            }
+        }
+        self.base.write(rows)
+    }
+
+    /// Directories in which something was done get back the time that both sides agreed on.
+    async fn restore_times(&mut self) -> Result<()> {
+        if !self.options.classes.times || self.detached {
+            return Ok(());
+        }
+        let mut touched: Vec<_> = self.touched.drain().collect();
+        touched.sort();
+        let scope = self.scope();
+        let mut rows = Vec::new();
+        for (side, path) in touched.into_iter().rev() {
+            if path.is_root() {
+                continue;
+            }
+            let slot = Slot::of(&path, true);
+            let Some(mut row) = self.base.row(&slot)? else {
+                continue;
+            };
+            let wanted = row[side]
+                .as_ref()
+                .and_then(|seen| seen.entry.meta())
+                .and_then(|meta| meta.mtime);
+            let Ok(Some(mut now)) = self.hands.sides[side].find(&path, &scope).await else {
+                continue;
+            };
+            if now.entry.meta().and_then(|meta| meta.mtime) != wanted && wanted.is_some() {
+                let mut new = now.entry.clone();
+                if let Some(meta) = new.meta_mut() {
+                    meta.mtime = wanted;
+                }
+                let step = plain(side, Action::Times, path, Some(now.clone()), Some(new));
+                if let Ok((Applied { now: Some(set), .. }, _)) = apply(&self.hands, &step, None).await {
+                    now = set;
+                }
+            }
+            row[side] = Some(self.trust.judge_own(side, now));
+            rows.push((slot, Some(row)));
+        }
+        self.flush().await?;
+        self.base.write(rows)
+    }
+
+    /// Rows that need no step.
+    async fn agreed(&mut self, plan: &mut Plan) -> Result<()> {
+        let mut rows = Vec::new();
+        while let Some((_, item)) = plan.next_of(Phase::Agreed)? {
+            let Some((row, was)) = item.sole else { continue };
+            if self.detached || (was.is_some() && self.moves_failed) || self.failed.contains(&item.slot) {
+                continue;
+            }
+            let row =
+                row.map(|row| Pair::each(|side| row[side].clone().map(|seen| self.trust.judge(side, seen))));
+            rows.extend(was.map(|was| (was, None)));
+            rows.push((item.slot, row));
+            if rows.len() >= BATCH_STEPS {
+                self.base.write(std::mem::take(&mut rows))?;
+            }
+        }
+        self.base.write(rows)
+    }
+
+    /// What earlier steps of this run left at a slot is what later ones must expect there.
+    fn refresh(&self, job: &mut Job) {
+        let Some(part) = self.parts.get(&job.item.slot) else {
+            return;
+        };
+        let made = |side: Side| {
+            let seen = part.row.as_ref().and_then(|row| row[side].clone());
+            seen.filter(|seen| seen.tag != syncline_model::Tag::None)
+        };
+        if let (Some(old), Some(seen)) = (&mut job.step.change.old, made(job.step.side)) {
+            *old = seen;
+        }
+        if job.step.action == Action::Move {
+            return;
+        }
+        if let Some(source) = &mut job.step.source
+            && source.path == job.item.slot.path()
+            && let Some(seen) = made(source.side)
+        {
+            source.seen = seen;
+        }
+    }
+
+    /// Sorts out what came of a step. `Err`: the run cannot go on.
+    fn outcome(&mut self, job: Job, applied: Result<(Applied, Option<Entry>)>) -> Result<Option<Finished>> {
+        match applied {
+            Ok((applied, staged)) => Ok(Some(Finished { job, applied, staged })),
+            Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug) => Err(fault),
+            Err(fault) if fault.kind == Kind::Cancelled => {
+                self.stopped = true;
+                self.failed.insert(job.item.slot);
+                Ok(None)
+            }
+            Err(fault) => {
+                self.failed.insert(job.item.slot.clone());
+                self.problem(&job.step, &fault);
+                Ok(None)
+            }
+        }
+    }
+
+    fn problem(&mut self, step: &Step, fault: &Fault) {
+        self.problems += 1;
+        let mut message = match fault.kind {
+            Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
+            _ => fault.to_string(),
+        };
+        let hint = fault.hint.clone().unwrap_or_else(|| match fault.kind {
+            Kind::Changed | Kind::NotFound | Kind::Exists => "the next run decides anew".into(),
+            Kind::Full => "make room there and run again".into(),
+            Kind::Denied => "check permissions there and run again".into(),
+            _ => "run again once the cause is gone".into(),
+        });
+        message.push_str("; ");
+        message.push_str(&hint);
+        let problem = Problem {
+            path: step.change.path.clone(),
+            side: Some(step.side),
+            message,
+        };
+        self.monitor.event(Event::Problem(&problem));
+    }
+
+    async fn flush(&self) -> Result<()> {
+        for side in Side::BOTH {
+            if let Some(edit) = &self.hands.edits[side] {
+                edit.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was applied becomes durable, then known.
+    async fn commit(&mut self, done: Vec<Finished>) -> Result<()> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        self.flush().await?;
+        for finished in &done {
+            let Finished {
+                job: Job { step, .. },
+                applied,
+                ..
+            } = finished;
+            let record = Done {
+                side: step.side,
+                action: step.action,
+                change: step.change.clone(),
+                now: applied.now.clone(),
+                trashed: applied.trashed.clone(),
+            };
+            self.journal.put(&Record::Done(Box::new(record)))?;
+        }
+        self.journal.sync()?;
+        let mut rows = Vec::with_capacity(done.len());
+        for finished in done {
+            self.count(&finished.job.step);
+            if !self.detached {
+                rows.extend(self.row_of(finished));
+            }
+        }
+        self.base.write(rows)
+    }
+
+    fn count(&mut self, step: &Step) {
+        let bytes = if step.source.is_some() && step.change.from.is_none() {
+            size(step)
+        } else {
+            0
+        };
+        self.counts[step.side].add(step.action, bytes);
+        self.monitor.event(Event::Step(step));
+        self.touched
+            .extend(step.change.path.parent().map(|parent| (step.side, parent)));
+        if let Some(From::Move(from)) = &step.change.from {
+            self.touched
+                .extend(from.parent().map(|parent| (step.side, parent)));
+        }
+        if step.change.new.as_ref().is_some_and(Entry::is_dir) && step.action != Action::Move {
+            self.touched.insert((step.side, step.change.path.clone()));
+        }
+    }
+
+    /// The base rows that a finished step brings about.
+    fn row_of(&mut self, finished: Finished) -> Vec<(Slot, Option<Row>)> {
+        let Finished { job, applied, staged } = finished;
+        let (slot, side) = (job.item.slot, job.step.side);
+        let now = applied.now.map(|mut now| {
+            let known = staged.as_ref().or(job.step.change.new.as_ref());
+            if let (Some(content), Some(known)) = (now.entry.content_mut(), known.and_then(Entry::content)) {
+                content.learn(known);
+            }
+            if now.entry.is_dir() {
+                let wanted = job
+                    .step
+                    .change
+                    .new
+                    .as_ref()
+                    .and_then(Entry::meta)
+                    .and_then(|meta| meta.mtime);
+                if let Some(meta) = now.entry.meta_mut() {
+                    meta.mtime = wanted.or(meta.mtime);
+                }
+            }
+            self.trust.judge_own(side, now)
+        });
+        let settled = match job.item.sole {
+            Some((row, was)) => Some((fill(row, side, now), was)),
+            None => self.part_done(&slot, side, now),
+        };
+        let Some((mut row, was)) = settled else {
+            return Vec::new();
+        };
+        for side in Side::BOTH {
+            learn_from_other(&mut row, side);
+            let seen = row.as_mut().and_then(|row| row[side].as_mut());
+            if let Some(seen) = seen.filter(|_| job.step.side != side) {
+                *seen = self.trust.judge(side, seen.clone());
+            }
+        }
+        let mut rows: Vec<_> = was.map(|was| (was, None)).into_iter().collect();
+        rows.push((slot, row));
+        rows
+    }
+
+    /// One of several steps of a slot is done; the row when it was the last.
+    fn part_done(
+        &mut self,
+        slot: &Slot,
+        side: Side,
+        now: Option<Observation>,
+    ) -> Option<(Option<Row>, Option<Slot>)> {
+        let part = self.parts.get_mut(slot)?;
+        part.row = fill(part.row.take(), side, now);
+        let at = part.steps.iter().position(|step| step.side == side)?;
+        part.steps.remove(at);
+        if !part.steps.is_empty() || self.failed.contains(slot) {
+            return None;
+        }
+        self.parts.remove(slot).map(|part| (part.row, part.was))
+    }
+
+    fn scope(&self) -> Scope {
+        Scope {
+            only: Vec::new(),
+            filter: self.options.filter.clone(),
+            classes: self.options.classes,
+            links: self.options.links,
+        }
+    }
+}
+
+/// A step that was done.
+struct Finished {
+    job: Job,
+    applied: Applied,
+    staged: Option<Entry>,
+}
+
+fn fill(row: Option<Row>, side: Side, now: Option<Observation>) -> Option<Row> {
+    let mut row = row?;
+    if let Some(now) = now {
+        row[side] = Some(now);
+    }
+    Some(row)
+}
+
+/// Both sides of a row hold the same bytes: what one knows of them the other knows.
+fn learn_from_other(row: &mut Option<Row>, side: Side) {
+    let Some(row) = row else { return };
+    let other = row[side.other()]
+        .as_ref()
+        .and_then(|seen| seen.entry.content())
+        .cloned();
+    let own = row[side].as_mut().and_then(|seen| seen.entry.content_mut());
+    if let (Some(own), Some(other)) = (own, other)
+        && own.size == other.size
+    {
+        own.learn(&other);
+    }
+}
+
+/// What was found again, with the digests that were known of it.
+fn relearn(known: &Observation, mut found: Observation) -> Observation {
+    if let (Some(content), Some(known)) = (found.entry.content_mut(), known.entry.content())
+        && content.size == known.size
+    {
+        content.learn(known);
+    }
+    found
+}
+
+/// A step without bytes.
+pub(crate) fn plain(
+    side: Side,
+    action: Action,
+    path: RelPath,
+    old: Option<Observation>,
+    new: Option<Entry>,
+) -> Step {
+    Step {
+        side,
+        action,
+        change: syncline_model::Change {
+            path,
+            old,
+            new,
+            from: None,
+        },
+        source: None,
+    }
+}
+
+fn tick(hands: &Hands, monitor: &dyn Monitor) {
+    let bytes = hands.copied.swap(0, Ordering::Relaxed);
+    if bytes > 0 {
+        monitor.event(Event::Copied(bytes));
+    }
+}
+
+/// Brings a step's bytes beside the tree, if it needs any.
+async fn stage(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
+    let step = &job.step;
+    let (Some(new), Some(source), None) = (&step.change.new, &step.source, &step.change.from) else {
+        return Ok(());
+    };
+    let edit = edit_of(hands, step.side)?;
+    let inner = hands.sides[source.side]
+        .read(&source.path, &source.seen, 0)
+        .await?;
+    let body = Box::new(Counted {
+        inner,
+        hands: hands.clone(),
+    });
+    job.staged = Some(edit.stage(&step.change.path, new, body).await?);
+    Ok(())
+}
+
+/// Makes a step visible. What stands there already, exactly as wanted, counts as done: an earlier run was killed
+/// before it could say so.
+async fn apply(hands: &Hands, step: &Step, staged: Option<Staged>) -> Result<(Applied, Option<Entry>)> {
+    let entry = staged.as_ref().map(|staged| staged.entry.clone());
+    let side = &hands.sides[step.side];
+    let fault = match edit_of(hands, step.side)?.apply(&step.change, staged).await {
+        Ok(applied) => return Ok((applied, entry)),
+        Err(fault) => fault,
+    };
+    if !matches!(fault.kind, Kind::Exists | Kind::Changed) || step.change.old.is_some() {
+        return Err(fault);
+    }
+    let Some(now) = side.find(&step.change.path, &Scope::default()).await? else {
+        return Err(fault);
+    };
+    let wanted = entry.as_ref().or(step.change.new.as_ref());
+    let same = match (wanted, &now.entry) {
+        (Some(wanted @ Entry::File(..)), Entry::File(..)) if wanted.size() == now.entry.size() => {
+            let read = side.digest(&step.change.path, &now).await?;
+            wanted
+                .content()
+                .is_some_and(|content| content.same(&read) == Sameness::Same)
+        }
+        (Some(wanted), now) => !now.is_file() && wanted.same_content(now) == Sameness::Same,
+        (None, _) => false,
+    };
+    if same {
+        Ok((
+            Applied {
+                now: Some(now),
+                trashed: None,
+            },
+            entry,
+        ))
+    } else {
+        Err(fault)
+    }
+}
+
+fn edit_of(hands: &Hands, side: Side) -> Result<&Arc<dyn Edit>> {
+    hands.edits[side].as_ref().ok_or_else(|| {
+        Fault::new(
+            Kind::Denied,
+            "this side may not be written",
+            &hands.sides[side].profile().label,
+        )
+    })
+}
+
+/// A body that counts what passes.
+struct Counted {
+    inner: Box<dyn Body>,
+    hands: Arc<Hands>,
+}
+
+#[async_trait]
+impl Body for Counted {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let bytes = self.inner.next().await?;
+        if let Some(bytes) = &bytes {
+            self.hands.copied.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+    fn lent(&self) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
+        self.inner.lent()
+    }
+    async fn check(&mut self) -> Result<()> {
+        self.inner.check().await
+    }
+}

@@ -1,0 +1,65 @@
+//! Several workers over a list of items, results to the caller as they come.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use syncline_model::{Fault, Kind, Result};
+use tokio::sync::mpsc;
+
+use crate::api::Env;
+
+/// How often `tick` is called while nothing else happens.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Hands `items` to `jobs` workers. Each result goes to `each`, on the caller's thread, in the order of completion;
+/// `tick` is called now and then. A worker that dies is a `Bug`.
+pub async fn parallel<T, R, F, Fut>(
+    env: &Env,
+    jobs: usize,
+    items: Vec<T>,
+    work: F,
+    mut each: impl FnMut(R) -> Result<()>,
+    mut tick: impl FnMut(),
+) -> Result<()>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Fn(T) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = R> + Send,
+{
+    let mut missing = items.len();
+    let (queue, work) = (Arc::new(Mutex::new(items.into_iter())), Arc::new(work));
+    let (send, mut receive) = mpsc::unbounded_channel();
+    for _ in 0..jobs.clamp(1, missing.max(1)) {
+        let (queue, work, send) = (queue.clone(), work.clone(), send.clone());
+        env.spawn.spawn(Box::pin(async move {
+            loop {
+                let item = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(item) = item else { break };
+                if send.send(work(item).await).is_err() {
+                    break;
+                }
+            }
+        }));
+    }
+    drop(send);
+    let mut outcome = Ok(());
+    while missing > 0 {
+        tokio::select! {
+            biased;
+            result = receive.recv() => {
+                let Some(result) = result else {
+                    return Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"));
+                };
+                missing -= 1;
+                if outcome.is_ok() {
+                    outcome = each(result);
+                }
+            }
+            () = env.clock.sleep(TICK) => tick(),
+        }
+    }
+    tick();
+    outcome
+}

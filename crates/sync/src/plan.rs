@@ -1,0 +1,328 @@
+//! Decisions in the order in which they will be carried out, on disk when they are many.
+//!
+//! Order: moves · directories made · conflict copies · copies · groups of hard links · attributes · removals, and files in
+//! place of directories, innermost first · rows that need no step.
+
+use serde::{Deserialize, Serialize};
+use syncline_model::{
+    Action, Conflict, Decision, Entry, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot, Step,
+};
+
+use crate::rows::{decode, encode};
+use crate::shelf::{Shelf, Sort};
+use syncline_store::Rows;
+
+/// When a step is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Renames within a side.
+    Move,
+    /// Directories made, also in place of files.
+    Make,
+    /// Copies from a side to itself: a conflict copy must lie there before its original is replaced.
+    OwnCopy,
+    /// Content from the other side.
+    Copy,
+    /// Files of several names, group by group.
+    Link,
+    /// Attributes.
+    Metadata,
+    /// To the trash, innermost first.
+    Remove,
+    /// Times of directories.
+    Times,
+    /// Nothing to do but remember.
+    Agreed,
+}
+
+impl Phase {
+    const ALL: [Self; 9] = [
+        Self::Move,
+        Self::Make,
+        Self::OwnCopy,
+        Self::Copy,
+        Self::Link,
+        Self::Metadata,
+        Self::Remove,
+        Self::Times,
+        Self::Agreed,
+    ];
+
+    fn of(step: &Step, links: bool) -> Self {
+        let new_dir = step.change.new.as_ref().is_some_and(Entry::is_dir);
+        let old_dir = step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
+        match step.action {
+            Action::Move => Self::Move,
+            Action::Mkdir => Self::Make,
+            Action::Update if new_dir => Self::Make,
+            Action::Update if old_dir => Self::Remove,
+            Action::Create | Action::Update if links && group(step).is_some() => Self::Link,
+            Action::Create | Action::Update => match &step.source {
+                Some(source) if source.side == step.side => Self::OwnCopy,
+                _ => Self::Copy,
+            },
+            Action::Metadata => Self::Metadata,
+            Action::Remove => Self::Remove,
+            Action::Times => Self::Times,
+        }
+    }
+}
+
+/// The group of hard links that a step's new file belongs to, on the side that its bytes come from.
+pub fn group(step: &Step) -> Option<u64> {
+    match (&step.change.new, &step.source) {
+        (Some(Entry::File(_, _, Some(link))), Some(source)) if source.side != step.side => Some(link.0),
+        _ => None,
+    }
+}
+
+/// One row of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// The slot that it settles.
+    pub slot: Slot,
+    /// The step; `None`: only the row is to be remembered, or it is a member of a group that stands already.
+    pub step: Option<Step>,
+    /// Without a step: the side on which this name leads a group of hard links.
+    pub member: Option<Side>,
+    /// What the base is to say once this is done, when nothing else has to be done for it.
+    pub sole: Option<(Option<Row>, Option<Slot>)>,
+}
+
+/// What a plan will do to one side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Steps by kind.
+    pub counts: crate::api::Counts,
+    /// Files that go.
+    pub removals: u64,
+    /// Files whose content is replaced.
+    pub overwrites: u64,
+}
+
+/// A plan as it grows.
+pub struct Draft {
+    rows: Box<dyn Sort>,
+    links: bool,
+    /// What it will do to each side.
+    pub tally: Pair<Tally>,
+    /// Conflicts met.
+    pub conflicts: Vec<Conflict>,
+    /// Problems met.
+    pub problems: Vec<Problem>,
+    /// Deletions that gave way.
+    pub yielded: Vec<(RelPath, Side)>,
+    /// Slots of which more than one step must be done: what the base is to say.
+    pub parts: Vec<(Slot, Settle)>,
+}
+
+impl Draft {
+    /// An empty plan; with `links`, names of one file stay together.
+    pub fn new(shelf: &dyn Shelf, links: bool) -> Result<Self> {
+        Ok(Self {
+            rows: shelf.sorter()?,
+            links,
+            tally: Pair::default(),
+            conflicts: Vec::new(),
+            problems: Vec::new(),
+            yielded: Vec::new(),
+            parts: Vec::new(),
+        })
+    }
+
+    /// Adds what was decided.
+    pub fn add(&mut self, decision: Decision) -> Result<()> {
+        match decision {
+            Decision::Conflict(conflict) => self.conflicts.push(*conflict),
+            Decision::Problem(problem) => self.problems.push(problem),
+            Decision::Yielded { path, side } => self.yielded.push((path, side)),
+            Decision::Settle(settle) => self.settle(*settle)?,
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, settle: Settle) -> Result<()> {
+        for step in &settle.steps {
+            let tally = &mut self.tally[step.side];
+            let copied = if step.source.is_some() && step.action != Action::Move {
+                size(step)
+            } else {
+                0
+            };
+            tally.counts.add(step.action, copied);
+            let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
+            tally.removals += u64::from(step.action == Action::Remove && old_leaf);
+            tally.overwrites += u64::from(step.action == Action::Update && old_leaf);
+        }
+        if self.links {
+            self.note_member(&settle)?;
+        }
+        let Settle {
+            slot,
+            row,
+            was,
+            mut steps,
+        } = settle;
+        match steps.len() {
+            0 => {
+                let key = key(Phase::Agreed, &slot, None);
+                self.push(
+                    &key,
+                    &Item {
+                        slot,
+                        step: None,
+                        member: None,
+                        sole: Some((row, was)),
+                    },
+                )
+            }
+            1 => {
+                let step = steps.remove(0);
+                let key = key(Phase::of(&step, self.links), &slot, Some(&step));
+                self.push(
+                    &key,
+                    &Item {
+                        slot,
+                        step: Some(step),
+                        member: None,
+                        sole: Some((row, was)),
+                    },
+                )
+            }
+            _ => {
+                for step in &steps {
+                    let key = key(Phase::of(step, self.links), &slot, Some(step));
+                    self.push(
+                        &key,
+                        &Item {
+                            slot: slot.clone(),
+                            step: Some(step.clone()),
+                            member: None,
+                            sole: None,
+                        },
+                    )?;
+                }
+                self.parts.push((
+                    slot.clone(),
+                    Settle {
+                        slot,
+                        row,
+                        was,
+                        steps,
+                    },
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// A name that stands on both sides already may lead the group of links that new names join.
+    fn note_member(&mut self, settle: &Settle) -> Result<()> {
+        let Some(row) = settle.row.as_ref().filter(|_| settle.steps.is_empty()) else {
+            return Ok(());
+        };
+        for side in Side::BOTH {
+            let Some(Entry::File(_, _, Some(link))) = row[side].as_ref().map(|seen| &seen.entry) else {
+                continue;
+            };
+            let mut key = vec![Phase::Link as u8, side.other() as u8];
+            key.extend_from_slice(&link.0.to_be_bytes());
+            key.push(0);
+            key.extend_from_slice(settle.slot.as_bytes());
+            self.push(
+                &key,
+                &Item {
+                    slot: settle.slot.clone(),
+                    step: None,
+                    member: Some(side.other()),
+                    sole: None,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, key: &[u8], item: &Item) -> Result<()> {
+        self.rows.push(key, &encode(item)?)
+    }
+
+    /// The rows in order.
+    pub fn finish(self) -> Result<Plan> {
+        let parts = self.parts.into_iter().collect();
+        Ok(Plan {
+            rows: self.rows.finish()?,
+            ahead: None,
+            parts,
+        })
+    }
+}
+
+/// Bytes of the file that a step makes.
+pub fn size(step: &Step) -> u64 {
+    step.change.new.as_ref().map_or(0, Entry::size)
+}
+
+fn key(phase: Phase, slot: &Slot, step: Option<&Step>) -> Vec<u8> {
+    let mut key = vec![phase as u8];
+    match (phase, step) {
+        (Phase::Remove | Phase::Times, _) => {
+            key.extend(slot.as_bytes().iter().map(|byte| !byte));
+            key.push(0xff);
+        }
+        (Phase::Link, Some(step)) => {
+            key.push(step.side as u8);
+            key.extend_from_slice(&group(step).unwrap_or_default().to_be_bytes());
+            key.push(1);
+            key.extend_from_slice(slot.as_bytes());
+        }
+        _ => key.extend_from_slice(slot.as_bytes()),
+    }
+    key
+}
+
+/// A complete plan, read once from first to last.
+pub struct Plan {
+    rows: Rows,
+    ahead: Option<(Phase, u64, Item)>,
+    /// Slots of which more than one step must be done.
+    pub parts: std::collections::HashMap<Slot, Settle>,
+}
+
+impl Plan {
+    /// The next item of `phase` with its link group, if the plan stands there.
+    pub fn next_of(&mut self, phase: Phase) -> Result<Option<(u64, Item)>> {
+        if self.ahead.is_none() {
+            self.ahead = self
+                .rows
+                .next()
+                .transpose()?
+                .map(|(key, value)| read(&key, &value))
+                .transpose()?;
+        }
+        match &self.ahead {
+            Some((at, ..)) if *at == phase => Ok(self.ahead.take().map(|(_, group, item)| (group, item))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The next item and its phase.
+    pub fn next(&mut self) -> Result<Option<(Phase, Item)>> {
+        for phase in Phase::ALL {
+            if let Some((_, item)) = self.next_of(phase)? {
+                return Ok(Some((phase, item)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn read(key: &[u8], value: &[u8]) -> Result<(Phase, u64, Item)> {
+    let phase = Phase::ALL[usize::from(key[0]).min(Phase::ALL.len() - 1)];
+    let group = if phase == Phase::Link {
+        key[2..10].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    } else {
+        0
+    };
+    Ok((phase, group, decode(value)?))
+}

@@ -1,0 +1,214 @@
+//! What the session's table holds, and how it is written.
+//!
+//! One key space, one byte of prefix each: `b` base rows by slot, `d` digests made before they could be agreed on, `c` open
+//! conflicts by path, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use syncline_model::{Conflict, Fault, Identity, Kind, Pair, RelPath, Result, Row, Side, Slot};
+use syncline_store::{Batch, Table};
+
+use crate::api::OpenConflict;
+
+/// Number of this layout; another one is refused.
+pub const VERSION: u8 = 1;
+
+const BASE: u8 = b'b';
+const DIGEST: u8 = b'd';
+const CONFLICT: u8 = b'c';
+const OWN: u8 = b'i';
+
+/// Encodes a value of ours.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    postcard::to_stdvec(value)
+        .map_err(|error| Fault::new(Kind::Bug, "cannot encode a state row", "").because(error))
+}
+
+/// Decodes a value of ours; damage is `Corrupt`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| {
+        Fault::new(Kind::Corrupt, "a state row is damaged", "")
+            .because(error)
+            .hint("remove the session's state directory: the next run rebuilds it by content")
+    })
+}
+
+fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + rest.len());
+    key.push(prefix);
+    key.extend_from_slice(rest);
+    key
+}
+
+/// What is remembered between runs beside the base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Remembered {
+    /// Who answered at each side when the last run ended.
+    pub identity: Pair<Option<Identity>>,
+    /// Runs that ended on this base.
+    pub generation: u64,
+    /// Deletions that are skipped, as the last run was told.
+    pub skip_deletes: Pair<bool>,
+}
+
+/// The session's table by name.
+#[derive(Clone)]
+pub struct Base {
+    table: Arc<dyn Table>,
+}
+
+impl Base {
+    /// Opens the table of a session; another layout than ours is refused.
+    pub fn open(table: Arc<dyn Table>) -> Result<Self> {
+        match table.get(b"i/version")? {
+            None => table.write(vec![(b"i/version".to_vec(), Some(vec![VERSION]))])?,
+            Some(version) if version == [VERSION] => {}
+            Some(version) => {
+                let what =
+                    format!("the session's state has layout {version:?}, this program knows {VERSION}");
+                return Err(Fault::new(Kind::Unsupported, what, "").hint("use the program that wrote it"));
+            }
+        }
+        Ok(Self { table })
+    }
+
+    /// What is remembered beside the rows.
+    pub fn remembered(&self) -> Result<Remembered> {
+        self.table
+            .get(b"i/remembered")?
+            .map_or(Ok(Remembered::default()), |bytes| decode(&bytes))
+    }
+
+    /// Remembers.
+    pub fn remember(&self, what: &Remembered) -> Result<()> {
+        self.table
+            .write(vec![(key(OWN, b"/remembered"), Some(encode(what)?))])
+    }
+
+    /// The row at a slot.
+    pub fn row(&self, slot: &Slot) -> Result<Option<Row>> {
+        self.table
+            .get(&key(BASE, slot.as_bytes()))?
+            .map(|bytes| decode(&bytes))
+            .transpose()
+    }
+
+    /// All rows in order.
+    pub fn rows(&self) -> impl Iterator<Item = Result<(Slot, Row)>> + Send + use<> {
+        self.table.scan(&[BASE], &[BASE]).map(|row| {
+            let (key, value) = row?;
+            let slot = Slot::new(&key[1..]).map_err(|bad| {
+                Fault::new(Kind::Corrupt, "a name in the session's base is damaged", "").because(bad)
+            })?;
+            Ok((slot, decode(&value)?))
+        })
+    }
+
+    /// True when there is no row.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.table
+            .scan(&[BASE], &[BASE])
+            .next()
+            .transpose()
+            .map(|row| row.is_none())
+    }
+
+    /// Writes rows; `None` removes.
+    pub fn write(&self, rows: Vec<(Slot, Option<Row>)>) -> Result<()> {
+        let mut batch: Batch = Vec::with_capacity(rows.len());
+        for (slot, row) in rows {
+            batch.push((
+                key(BASE, slot.as_bytes()),
+                row.map(|row| encode(&row)).transpose()?,
+            ));
+        }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.table.write(batch)
+        }
+    }
+
+    /// Forgets all rows.
+    pub fn drop_rows(&self) -> Result<()> {
+        self.drop_prefix(BASE)
+    }
+
+    fn drop_prefix(&self, prefix: u8) -> Result<()> {
+        loop {
+            let keys: Vec<_> = self
+                .table
+                .scan(&[prefix], &[prefix])
+                .take(4096)
+                .map(|row| row.map(|row| row.0))
+                .collect::<Result<_>>()?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.table
+                .write(keys.into_iter().map(|key| (key, None)).collect())?;
+        }
+    }
+
+    /// A digest that an earlier run made and could not use.
+    pub fn digest(&self, side: Side, slot: &Slot) -> Result<Option<syncline_model::Observation>> {
+        self.table
+            .get(&digest_key(side, slot))?
+            .map(|bytes| decode(&bytes))
+            .transpose()
+    }
+
+    /// Keeps digests that were just made: observations with their content known.
+    pub fn keep_digests(&self, made: Vec<(Side, Slot, syncline_model::Observation)>) -> Result<()> {
+        let mut batch: Batch = Vec::with_capacity(made.len());
+        for (side, slot, seen) in made {
+            batch.push((digest_key(side, &slot), Some(encode(&seen)?)));
+        }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.table.write(batch)
+        }
+    }
+
+    /// Forgets kept digests: the base has them now.
+    pub fn drop_digests(&self) -> Result<()> {
+        self.drop_prefix(DIGEST)
+    }
+
+    /// Conflicts that wait, by path.
+    pub fn conflicts(&self) -> Result<Vec<OpenConflict>> {
+        self.table
+            .scan(&[CONFLICT], &[CONFLICT])
+            .map(|row| {
+                let (conflict, run): (Conflict, String) = decode(&row?.1)?;
+                Ok(OpenConflict { conflict, run })
+            })
+            .collect()
+    }
+
+    /// Adds or replaces a conflict.
+    pub fn put_conflict(&self, open: &OpenConflict) -> Result<()> {
+        let value = encode(&(&open.conflict, &open.run))?;
+        self.table
+            .write(vec![(key(CONFLICT, open.conflict.path.as_bytes()), Some(value))])
+    }
+
+    /// Forgets a conflict.
+    pub fn settle_conflict(&self, path: &RelPath) -> Result<()> {
+        self.table.write(vec![(key(CONFLICT, path.as_bytes()), None)])
+    }
+
+    /// Returns when all that was written survives a power cut.
+    pub fn persist(&self) -> Result<()> {
+        self.table.persist()
+    }
+}
+
+fn digest_key(side: Side, slot: &Slot) -> Vec<u8> {
+    let mut key = vec![DIGEST, side as u8];
+    key.extend_from_slice(slot.as_bytes());
+    key
+}

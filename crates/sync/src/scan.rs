@@ -1,0 +1,197 @@
+//! Both trees and the base, read at once in the one order; what is not as it was goes on.
+//!
+//! Invariant: a stream that ends with an error ends the run: nothing is concluded from half a listing.
+
+use std::iter::Peekable;
+
+use syncline_model::diff::join;
+use syncline_model::replica::Scope;
+use syncline_model::{Entry, Fault, Kind, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple, Why};
+use syncline_replica::{Replica, Walk};
+
+use crate::rows::Base;
+
+/// Entries of one side as they come.
+struct Feed {
+    walk: Box<dyn Walk>,
+    batch: Peekable<std::vec::IntoIter<Seen>>,
+    done: bool,
+    last: Option<Slot>,
+    counts: Seenings,
+}
+
+/// What was seen of one side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seenings {
+    /// Entries in all.
+    pub entries: u64,
+    /// Files, links and specials.
+    pub leaves: u64,
+}
+
+impl Feed {
+    async fn fill(&mut self) -> Result<()> {
+        while !self.done && self.batch.peek().is_none() {
+            match self.walk.next().await? {
+                Some(batch) => self.batch = batch.into_iter().peekable(),
+                None => self.done = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<Seen>> {
+        let Some(seen) = self.batch.next() else {
+            return Ok(None);
+        };
+        if self.last.as_ref().is_some_and(|last| *last >= seen.slot) {
+            return Err(Fault::new(
+                Kind::Corrupt,
+                "scan: a name is out of order",
+                &seen.slot,
+            ));
+        }
+        self.last = Some(seen.slot.clone());
+        self.counts.entries += 1;
+        self.counts.leaves += u64::from(!seen.slot.is_dir() && !seen.what.entry.is_opaque());
+        Ok(Some(seen))
+    }
+}
+
+/// The three streams.
+pub struct Join<'r> {
+    rule: &'r Rule,
+    checksum: bool,
+    only: Vec<RelPath>,
+    feeds: Pair<Feed>,
+    base: Peekable<Box<dyn Iterator<Item = Result<(Slot, Row)>> + Send>>,
+    dirty_dirs: Vec<Slot>,
+}
+
+impl<'r> Join<'r> {
+    /// Opens both trees.
+    pub async fn open(
+        sides: &Pair<std::sync::Arc<dyn Replica>>,
+        base: &Base,
+        scope: &Scope,
+        rule: &'r Rule,
+        checksum: bool,
+    ) -> Result<Self> {
+        let feed = |walk| Feed {
+            walk,
+            batch: Vec::new().into_iter().peekable(),
+            done: false,
+            last: None,
+            counts: Seenings::default(),
+        };
+        let (left, right) = (sides.left.scan(scope).await?, sides.right.scan(scope).await?);
+        let rows: Box<dyn Iterator<Item = Result<(Slot, Row)>> + Send> = Box::new(base.rows());
+        Ok(Self {
+            rule,
+            checksum,
+            only: scope.only.clone(),
+            feeds: Pair::new(feed(left), feed(right)),
+            base: rows.peekable(),
+            dirty_dirs: Vec::new(),
+        })
+    }
+
+    /// What was seen so far.
+    pub fn counts(&self) -> Pair<Seenings> {
+        Pair::each(|side| self.feeds[side].counts)
+    }
+
+    /// The next slots that are not as they were, up to `limit`; `None` at the end.
+    pub async fn next(&mut self, limit: usize) -> Result<Option<Vec<Triple>>> {
+        let mut dirty = Vec::new();
+        let mut looked = 0;
+        while dirty.len() < limit && looked < 65_536 {
+            self.feeds.left.fill().await?;
+            self.feeds.right.fill().await?;
+            let ready = |feed: &mut Feed| feed.done || feed.batch.peek().is_some();
+            while dirty.len() < limit && ready(&mut self.feeds.left) && ready(&mut self.feeds.right) {
+                looked += 1;
+                match self.step()? {
+                    Some(found) => dirty.extend(found),
+                    None => return Ok((!dirty.is_empty()).then_some(dirty)),
+                }
+            }
+        }
+        Ok(Some(dirty))
+    }
+
+    /// Looks at the lowest slot. `None`: all three have ended.
+    fn step(&mut self) -> Result<Option<Option<Triple>>> {
+        if let Some(Err(_)) = self.base.peek() {
+            return Err(self.base.next().and_then(Result::err).unwrap_or_else(out_of_step));
+        }
+        let base = self
+            .base
+            .peek()
+            .and_then(|row| row.as_ref().ok())
+            .map(|(slot, _)| slot);
+        let left = self.feeds.left.batch.peek().map(|seen| &seen.slot);
+        let right = self.feeds.right.batch.peek().map(|seen| &seen.slot);
+        let Some(slot) = [base, left, right].into_iter().flatten().min().cloned() else {
+            return Ok(None);
+        };
+        let (in_base, in_left, in_right) = (base == Some(&slot), left == Some(&slot), right == Some(&slot));
+        let row = if in_base {
+            self.base.next().transpose()?.map(|(_, row)| row)
+        } else {
+            None
+        };
+        let left = if in_left {
+            self.feeds.left.take()?.map(|seen| seen.what)
+        } else {
+            None
+        };
+        let right = if in_right {
+            self.feeds.right.take()?.map(|seen| seen.what)
+        } else {
+            None
+        };
+        if !self.in_scope(&slot) {
+            return Ok(Some(None));
+        }
+        let triple = join(slot, row, Pair::new(left, right), self.rule, self.checksum);
+        Ok(Some(triple.filter(|triple| self.matters(triple))))
+    }
+
+    /// Below `--only`, or on the way there.
+    fn in_scope(&self, slot: &Slot) -> bool {
+        self.only.is_empty() || {
+            let path = slot.path();
+            self.only
+                .iter()
+                .any(|only| path.is_within(only) || (slot.is_dir() && only.is_within(&path)))
+        }
+    }
+
+    /// An excluded name matters only below a directory that is not as it was: it may keep that alive.
+    fn matters(&mut self, triple: &Triple) -> bool {
+        while self
+            .dirty_dirs
+            .last()
+            .is_some_and(|dir| !triple.slot.is_below(dir))
+        {
+            self.dirty_dirs.pop();
+        }
+        let excluded = Side::BOTH.iter().all(|&side| {
+            triple.now[side]
+                .as_ref()
+                .is_none_or(|located| located.seen.entry == Entry::Opaque(Why::Excluded))
+        }) && (triple.now.left.is_some() || triple.now.right.is_some());
+        if excluded {
+            return !self.dirty_dirs.is_empty();
+        }
+        if triple.slot.is_dir() {
+            self.dirty_dirs.push(triple.slot.clone());
+        }
+        true
+    }
+}
+
+fn out_of_step() -> Fault {
+    Fault::new(Kind::Bug, "scan: the base lost a row while it was read", "")
+}

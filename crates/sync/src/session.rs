@@ -1,0 +1,570 @@
+//! A session: two replicas, a policy, and what was last agreed on. [`Session::run`] reads like the five acts.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use syncline_model::{Fault, Identity, Kind, Marker, Pair, Result, Side};
+use syncline_replica::{EditOptions, Replica};
+use syncline_store::Table;
+
+use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
+use crate::execute::{Execution, Hands};
+use crate::journal::{self, Journal};
+use crate::plan::Draft;
+use crate::planning::{Planned, files_before, plan};
+use crate::rows::{Base, Remembered};
+use crate::shelf::{Guard, Shelf};
+
+/// Two replicas and what was last agreed on.
+pub struct Session {
+    pub(crate) sides: Pair<Arc<dyn Replica>>,
+    pub(crate) base: Base,
+    pub(crate) shelf: Arc<dyn Shelf>,
+    pub(crate) env: Env,
+}
+
+/// A run under way: its lock, name and start.
+pub(crate) struct Begun {
+    _lock: Guard,
+    pub(crate) run: String,
+    pub(crate) started: Duration,
+}
+
+impl Session {
+    /// A session over opened replicas, a table and a directory of its own.
+    pub fn over(
+        sides: Pair<Arc<dyn Replica>>,
+        table: Arc<dyn Table>,
+        shelf: Arc<dyn Shelf>,
+        env: Env,
+    ) -> Result<Self> {
+        Ok(Self {
+            sides,
+            base: Base::open(table)?,
+            shelf,
+            env,
+        })
+    }
+
+    /// One run: look, decide, stage, publish, remember.
+    pub async fn run(
+        &self,
+        what: &str,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let inner = self.run_within(what, options, monitor, stop);
+        match options.hard_limit {
+            None => inner.await,
+            Some(limit) => tokio::select! {
+                report = inner => report,
+                () = self.env.clock.sleep(limit) => Err(Fault::new(Kind::Cancelled, "the time limit is over", "")
+                    .hint("run again: it goes on where it was")),
+            },
+        }
+    }
+
+    async fn run_within(
+        &self,
+        what: &str,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let begun = self.begin()?;
+        let remembered = self.base.remembered()?;
+        let before = self.identities(&remembered, options).await?;
+        if let Some(reasons) = self.strangers(&remembered, &before, options)? {
+            return Ok(self.refused(&begun, reasons));
+        }
+        if options.accept.is_some() && !options.dry_run {
+            self.base.drop_rows()?;
+        }
+        let planned = plan(
+            &self.env,
+            &self.sides,
+            &self.base,
+            &*self.shelf,
+            options,
+            monitor,
+            stop,
+        )
+        .await?;
+        if let Some(reasons) = self.emptied(&planned, &before, options).await? {
+            return Ok(self.refused(&begun, reasons));
+        }
+        let (held, reasons) = self.brakes(&planned, options);
+        if options.dry_run {
+            return self.show(&begun, planned.draft, reasons, monitor);
+        }
+        self.carry_out(
+            what, &begun, planned, held, reasons, &before, options, monitor, stop,
+        )
+        .await
+    }
+
+    /// Takes the session's lock and gives the run a name that sorts by time.
+    pub(crate) fn begin(&self) -> Result<Begun> {
+        let run = self.run_name();
+        let lock = self
+            .shelf
+            .lock(&format!("run {run}, process {}", std::process::id()))?;
+        Ok(Begun {
+            _lock: lock,
+            run,
+            started: self.env.clock.elapsed(),
+        })
+    }
+
+    fn run_name(&self) -> String {
+        let now = self.env.clock.now();
+        let stamp = jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default();
+        format!(
+            "{}-{:04x}",
+            stamp.strftime("%Y%m%dT%H%M%SZ"),
+            self.env.dice.roll() & 0xffff
+        )
+    }
+
+    /// Who answers at both roots; a root that is gone is told from one that cannot be reached.
+    async fn identities(&self, remembered: &Remembered, options: &Options) -> Result<Pair<Option<Identity>>> {
+        let mut found = Pair::new(None, None);
+        for side in Side::BOTH {
+            found[side] = match self.sides[side].identity().await {
+                Ok(identity) => Some(identity),
+                Err(fault) if fault.is(Kind::NotFound) && remembered.identity[side].is_some() => None,
+                Err(fault) => return Err(fault),
+            };
+        }
+        let _ = options;
+        Ok(found)
+    }
+
+    /// Reasons not to trust a root: gone, without its marker, another one, or restored from an older state.
+    fn strangers(
+        &self,
+        remembered: &Remembered,
+        found: &Pair<Option<Identity>>,
+        options: &Options,
+    ) -> Result<Option<Vec<String>>> {
+        let mut reasons = Vec::new();
+        for side in Side::BOTH {
+            let Some(known) = &remembered.identity[side] else {
+                continue;
+            };
+            if options.accept == Some(side) && found[side].is_some() {
+                continue;
+            }
+            if let Some(why) = stranger(known, found[side].as_ref()) {
+                reasons.push(format!(
+                    "the {} root {} {why}; the other root is {}. Nothing was changed. If it is right as it stands, run again with --accept {}",
+                    side.name(),
+                    self.sides[side].profile().label,
+                    self.sides[side.other()].profile().label,
+                    side.name(),
+                ));
+            }
+        }
+        Ok((!reasons.is_empty()).then_some(reasons))
+    }
+
+    /// Roots looked at again after the scan: another one by now, or empty though the base knows files.
+    async fn emptied(
+        &self,
+        planned: &Planned,
+        before: &Pair<Option<Identity>>,
+        options: &Options,
+    ) -> Result<Option<Vec<String>>> {
+        let mut reasons = Vec::new();
+        let had = !self.base.is_empty()?;
+        for side in Side::BOTH {
+            let label = &self.sides[side].profile().label;
+            let now = match self.sides[side].identity().await {
+                Ok(now) => Some(now),
+                Err(fault) if fault.is(Kind::NotFound) => None,
+                Err(fault) => return Err(fault),
+            };
+            if now != before[side] {
+                reasons.push(format!(
+                    "the {} root {label} was replaced during the scan",
+                    side.name()
+                ));
+            }
+            let empty = planned.seen[side].entries == 0 && planned.seen[side.other()].entries > 0;
+            if had && empty && options.accept.is_none() && options.only.is_empty() && self.knew(side)? {
+                reasons.push(format!(
+                    "the {} root {label} is empty, but was not when last seen; the other root is {}. Nothing was \
+                     changed. If it is right as it stands, run again with --accept {}",
+                    side.name(),
+                    self.sides[side.other()].profile().label,
+                    side.name(),
+                ));
+            }
+        }
+        Ok((!reasons.is_empty()).then_some(reasons))
+    }
+
+    /// True when the base knows anything on that side.
+    fn knew(&self, side: Side) -> Result<bool> {
+        for row in self.base.rows() {
+            if row?.1[side].is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sides whose removals and overwrites wait, and why.
+    fn brakes(&self, planned: &Planned, options: &Options) -> (Pair<bool>, Vec<String>) {
+        let (mut held, mut reasons) = (Pair::default(), Vec::new());
+        let before = files_before(&planned.seen);
+        for side in Side::BOTH {
+            let tally = &planned.draft.tally[side];
+            for (what, count) in [("removed", tally.removals), ("overwritten", tally.overwrites)] {
+                if !over(options.max_delete, count, before[side], what == "removed") {
+                    continue;
+                }
+                held[side] = true;
+                reasons.push(format!(
+                    "{count} of {} files would be {what} on the {} side {}; they wait, everything else is done. \
+                     If that is right, run again with --max-delete {count} (or none)",
+                    before[side],
+                    side.name(),
+                    self.sides[side].profile().label,
+                ));
+            }
+        }
+        (held, reasons)
+    }
+
+    fn refused(&self, begun: &Begun, reasons: Vec<String>) -> Report {
+        Report {
+            run: None,
+            exit: Exit::Refused,
+            left: Counts::default(),
+            right: Counts::default(),
+            conflicts: 0,
+            problems: 0,
+            reasons,
+            seconds: self.since(begun),
+        }
+    }
+
+    pub(crate) fn since(&self, begun: &Begun) -> f64 {
+        self.env
+            .clock
+            .elapsed()
+            .saturating_sub(begun.started)
+            .as_secs_f64()
+    }
+
+    /// Says what would be done.
+    fn show(
+        &self,
+        begun: &Begun,
+        draft: Draft,
+        reasons: Vec<String>,
+        monitor: &dyn Monitor,
+    ) -> Result<Report> {
+        tell(&draft, monitor);
+        let (conflicts, problems) = (draft.conflicts.len() as u64, draft.problems.len() as u64);
+        let (left, right) = (draft.tally.left.counts, draft.tally.right.counts);
+        let mut plan = draft.finish()?;
+        while let Some((_, item)) = plan.next()? {
+            if let Some(step) = &item.step {
+                monitor.event(Event::Step(step));
+            }
+        }
+        let exit = gravest(&[
+            (!reasons.is_empty(), Exit::Refused),
+            (problems > 0, Exit::Partial),
+            (conflicts > 0, Exit::Conflict),
+        ]);
+        Ok(Report {
+            run: None,
+            exit,
+            left,
+            right,
+            conflicts,
+            problems,
+            reasons,
+            seconds: self.since(begun),
+        })
+    }
+
+    /// Stage, publish, remember.
+    #[allow(clippy::too_many_arguments)]
+    async fn carry_out(
+        &self,
+        what: &str,
+        begun: &Begun,
+        planned: Planned,
+        held: Pair<bool>,
+        reasons: Vec<String>,
+        before: &Pair<Option<Identity>>,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let Planned { draft, trust, .. } = planned;
+        tell(&draft, monitor);
+        let conflicts = draft.conflicts.clone();
+        let planned_problems = draft.problems.len() as u64;
+        let tally = draft.tally;
+        let steps = tally.left.counts.steps() + tally.right.counts.steps();
+        let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
+        monitor.event(Event::Planned { steps, bytes });
+        let new = Pair::each(|side| {
+            before[side]
+                .as_ref()
+                .is_some_and(|identity| identity.marker.is_none())
+        });
+        for side in Side::BOTH {
+            let writes = tally[side].counts.steps() > 0 && options.writes[side];
+            if (writes || new[side]) && !self.sides[side].profile().read_only {
+                self.mark(side, before, monitor).await?;
+            }
+        }
+        let busy = steps > 0 || !conflicts.is_empty();
+        let mut report = if busy {
+            let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+            let hands = self.hands(&begun.run, options).await?;
+            let mut execution = Execution::new(
+                &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+            );
+            execution.held = held;
+            let outcome = execution.run(draft.finish()?).await;
+            self.close(begun, execution, outcome).await?
+        } else {
+            self.remember_agreed(draft, trust, options, monitor, stop).await?;
+            self.refused(begun, Vec::new())
+        };
+        self.keep_conflicts(&begun.run, conflicts, options)?;
+        let waiting = self.base.conflicts()?.len() as u64;
+        report.conflicts = waiting;
+        report.problems += planned_problems;
+        report.exit = gravest(&[
+            (!reasons.is_empty(), Exit::Refused),
+            (busy && report.exit == Exit::Stopped, Exit::Stopped),
+            (report.problems > 0, Exit::Partial),
+            (waiting > 0, Exit::Conflict),
+        ]);
+        report.reasons = reasons;
+        self.remember(options).await?;
+        report.seconds = self.since(begun);
+        Ok(report)
+    }
+
+    /// Rows that changed without a step (touched files, both edited alike): only the base moves.
+    async fn remember_agreed(
+        &self,
+        draft: Draft,
+        trust: crate::trust::Trust,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<()> {
+        let _ = (options, monitor, stop);
+        let mut plan = draft.finish()?;
+        let mut rows = Vec::new();
+        while let Some((_, item)) = plan.next()? {
+            let Some((row, was)) = item.sole else { continue };
+            let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
+            rows.extend(was.map(|was| (was, None)));
+            rows.push((item.slot, row));
+        }
+        self.base.write(rows)
+    }
+
+    /// Begins to edit both sides.
+    pub(crate) async fn hands(&self, run: &str, options: &Options) -> Result<Arc<Hands>> {
+        let edit_options = EditOptions {
+            run: run.into(),
+            trash: options.trash,
+            classes: options.classes,
+            durability: options.durability,
+        };
+        let mut edits = Pair::new(None, None);
+        for side in Side::BOTH {
+            if !self.sides[side].profile().read_only {
+                edits[side] = Some(self.sides[side].edit(&edit_options).await?);
+            }
+        }
+        Ok(Arc::new(Hands {
+            sides: self.sides.clone(),
+            edits,
+            copied: AtomicU64::new(0),
+        }))
+    }
+
+    /// Ends an execution: both edits, the log, the report.
+    pub(crate) async fn close(
+        &self,
+        begun: &Begun,
+        mut execution: Execution<'_>,
+        outcome: Result<()>,
+    ) -> Result<Report> {
+        for side in Side::BOTH {
+            if let Some(edit) = &execution.hands.edits[side] {
+                let finished = edit.finish().await;
+                if outcome.is_ok() {
+                    finished?;
+                }
+            }
+        }
+        let exit = match &outcome {
+            Ok(()) if execution.stopped => Exit::Stopped,
+            Ok(()) if execution.problems > 0 => Exit::Partial,
+            Ok(()) => Exit::Done,
+            Err(_) => Exit::Unreachable,
+        };
+        execution.journal.end(exit, &execution.counts)?;
+        outcome?;
+        self.base.drop_digests()?;
+        Ok(Report {
+            run: Some(begun.run.clone()),
+            exit,
+            left: execution.counts.left,
+            right: execution.counts.right,
+            conflicts: 0,
+            problems: execution.problems,
+            reasons: Vec::new(),
+            seconds: 0.0,
+        })
+    }
+
+    /// Raises the generation of a side's marker before the first change there.
+    async fn mark(&self, side: Side, before: &Pair<Option<Identity>>, monitor: &dyn Monitor) -> Result<()> {
+        let marker = match before[side].as_ref().and_then(|identity| identity.marker.clone()) {
+            Some(marker) => Marker {
+                generation: marker.generation + 1,
+                ..marker
+            },
+            None => {
+                let id = format!("{:016x}{:016x}", self.env.dice.roll(), self.env.dice.roll());
+                Marker { id, generation: 1 }
+            }
+        };
+        match self.sides[side].mark(&marker).await {
+            Err(fault) if matches!(fault.kind, Kind::Denied | Kind::Unsupported) => {
+                monitor.event(Event::Note(&format!(
+                    "{}: no marker can be written there, so a restored copy of it could not be recognised",
+                    self.sides[side].profile().label
+                )));
+                Ok(())
+            }
+            marked => marked,
+        }
+    }
+
+    /// Conflicts of this run join those that wait; those that were settled or lost a file leave.
+    fn keep_conflicts(&self, run: &str, met: Vec<syncline_model::Conflict>, options: &Options) -> Result<()> {
+        for open in self.base.conflicts()? {
+            let held = open.conflict.winner.is_none();
+            let again = met.iter().any(|conflict| conflict.path == open.conflict.path);
+            let looked =
+                options.only.is_empty() || options.only.iter().any(|only| open.conflict.path.is_within(only));
+            let gone = !held && self.lost_a_file(&open)?;
+            if gone || (held && looked && !again) {
+                self.base.settle_conflict(&open.conflict.path)?;
+            }
+        }
+        for conflict in met {
+            let settled_by_rule = conflict.winner.is_some() && conflict.kept.len() < 2;
+            if !settled_by_rule {
+                self.base.put_conflict(&OpenConflict {
+                    conflict,
+                    run: run.into(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lost_a_file(&self, open: &OpenConflict) -> Result<bool> {
+        for path in &open.conflict.kept {
+            let leaf = self.base.row(&syncline_model::Slot::of(path, false))?;
+            let dir = self.base.row(&syncline_model::Slot::of(path, true))?;
+            if leaf.is_none() && dir.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Who answers now is who must answer next time.
+    async fn remember(&self, options: &Options) -> Result<()> {
+        let mut remembered = self.base.remembered()?;
+        for side in Side::BOTH {
+            remembered.identity[side] = Some(self.sides[side].identity().await?);
+        }
+        remembered.generation += 1;
+        remembered.skip_deletes = options.skip_deletes;
+        self.base.remember(&remembered)?;
+        self.base.persist()
+    }
+
+    /// Conflicts that wait to be settled.
+    pub async fn conflicts(&self) -> Result<Vec<OpenConflict>> {
+        self.base.conflicts()
+    }
+
+    /// The runs of this session, oldest first.
+    pub async fn log(&self) -> Result<Vec<RunInfo>> {
+        journal::runs(&*self.shelf)
+    }
+}
+
+/// Why `found` is not the root that is known, if so.
+fn stranger(known: &Identity, found: Option<&Identity>) -> Option<String> {
+    let Some(found) = found else {
+        return Some("is gone".into());
+    };
+    match (&known.marker, &found.marker) {
+        (Some(_), None) => Some("has lost its marker: it is another place, or was emptied".into()),
+        (Some(known), Some(found)) if known.id != found.id => {
+            Some("bears the marker of another place".into())
+        }
+        (Some(known), Some(found)) if found.generation < known.generation => Some(format!(
+            "was restored from an older state (generation {}, last seen {})",
+            found.generation, known.generation
+        )),
+        (None, _) if known.place != found.place => Some("is another place than last time".into()),
+        _ => None,
+    }
+}
+
+/// True when so many are too many.
+fn over(limit: crate::api::MaxDelete, count: u64, of: u64, removal: bool) -> bool {
+    use crate::api::MaxDelete;
+    match limit {
+        MaxDelete::None => false,
+        MaxDelete::Count(most) => removal && count > most,
+        MaxDelete::Percent(most) => removal && count * 100 > of * u64::from(most),
+        MaxDelete::Default => (of >= 10 && count * 2 > of) || (count > 1000 && count * 20 > of),
+    }
+}
+
+fn gravest(holds: &[(bool, Exit)]) -> Exit {
+    holds
+        .iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, exit)| *exit)
+        .max()
+        .unwrap_or(Exit::Done)
+}
+
+/// Says what planning met.
+fn tell(draft: &Draft, monitor: &dyn Monitor) {
+    for conflict in &draft.conflicts {
+        monitor.event(Event::Conflict(conflict));
+    }
+    for problem in &draft.problems {
+        monitor.event(Event::Problem(problem));
+    }
+    for (path, side) in &draft.yielded {
+        monitor.event(Event::Yielded { path, side: *side });
+    }
+}

@@ -1,0 +1,53 @@
+//! Which observations may stand in the base as proof (git's "racily clean" rule).
+//!
+//! A tag proves "unchanged" only if a later change would have given another one. A file system's clock has steps: what was changed in the very step in which
+//! it was observed may change again without a trace. Such an observation goes into the base without its proof, and the next run reads the file once more.
+
+use syncline_model::{Observation, Pair, Side, Tag, Time};
+
+/// How far a file system's clock may lag behind the moment of a change, in nanoseconds: one timer tick at 100 Hz.
+const TICK: i128 = 10_000_000;
+
+/// Judges observations by each side's own clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Trust {
+    /// The time there when the scan began; `None`: tags do not depend on time.
+    pub began: Pair<Option<Time>>,
+}
+
+impl Trust {
+    /// An observation made by the scan.
+    pub fn judge(&self, side: Side, seen: Observation) -> Observation {
+        let (Some(began), Tag::Stamp(stamp)) = (self.began[side], &seen.tag) else {
+            return seen;
+        };
+        if nanos(stamp.ctime) + TICK < nanos(began) {
+            seen
+        } else {
+            distrust(seen)
+        }
+    }
+
+    /// An observation of what this run itself just made: its inode changed now, but a later writer would also change
+    /// the time of modification, which we set to a past one.
+    pub fn judge_own(&self, _side: Side, seen: Observation) -> Observation {
+        let Tag::Stamp(stamp) = &seen.tag else { return seen };
+        let mtime = seen.entry.meta().and_then(|meta| meta.mtime);
+        match mtime {
+            Some(mtime) if nanos(mtime) + TICK < nanos(stamp.ctime) => seen,
+            _ if !seen.entry.is_file() => seen,
+            _ => distrust(seen),
+        }
+    }
+}
+
+fn distrust(mut seen: Observation) -> Observation {
+    if let Tag::Stamp(stamp) = &mut seen.tag {
+        stamp.ctime = Time::NEVER;
+    }
+    seen
+}
+
+fn nanos(time: Time) -> i128 {
+    i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos)
+}
