@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use serde::Deserialize;
 use syncline_model::{Fault, Kind, Result};
 
+use crate::files::Files;
 use crate::kept::Kept;
+use crate::place::shown;
 
 /// What a config file says.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -36,6 +39,28 @@ pub struct Named {
     pub style: Option<String>,
     /// The profile of the AWS files that holds the credentials.
     pub profile: Option<String>,
+    /// The id of an access key.
+    pub access_key_id: Option<String>,
+    /// The access key. A file that holds one must be readable by its owner alone (SK2).
+    pub secret_access_key: Option<Secret>,
+}
+
+/// Something that is never printed (SK1).
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// For who must know.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Named {
@@ -86,6 +111,40 @@ fn encoded(text: &str, keep: &[u8]) -> String {
     out
 }
 
+/// Reads the config file at `path`; without one everything is empty, unless it was `asked` for by name.
+pub fn read(files: &Files, path: &Path, asked: bool) -> Result<Config> {
+    let at = || shown(path.as_os_str());
+    let Some(text) = files.read(path)? else {
+        return if asked {
+            Err(Fault::new(Kind::Invalid, "this config file is not there", at()))
+        } else {
+            Ok(Config::default())
+        };
+    };
+    let words = String::from_utf8(text.bytes).map_err(|_| Fault::new(Kind::Invalid, "not UTF-8", at()))?;
+    let config = read_text(&words).map_err(|fault| fault.at(at()))?;
+    let me = rustix::process::geteuid().as_raw();
+    let (owner, mode) = (text.stat.owner.uid, text.stat.mode);
+    if owner != me && owner != 0 {
+        return Err(Fault::new(
+            Kind::Denied,
+            "this config file belongs to another user",
+            at(),
+        ));
+    }
+    let secret = config
+        .store
+        .values()
+        .any(|store| store.secret_access_key.is_some());
+    if secret && (owner != me || mode & 0o077 != 0) {
+        return Err(
+            Fault::new(Kind::Denied, "it holds a key, and others may read it", at())
+                .hint(format!("chmod 600 {}; the file must be your own", at())),
+        );
+    }
+    Ok(config)
+}
+
 /// Reads the text of a config file. The fault's `what` begins with the line.
 pub fn read_text(text: &str) -> Result<Config> {
     let config: Config = read_toml(text)?;
@@ -131,6 +190,9 @@ fn check_store(name: &str, store: &Named) -> Result<()> {
         .is_some_and(|authority| authority.contains('@'))
     {
         return wrong("credentials do not belong in a URL; name a profile of ~/.aws/credentials");
+    }
+    if store.access_key_id.is_some() != store.secret_access_key.is_some() {
+        return wrong("access-key-id and secret-access-key come together");
     }
     Ok(())
 }
@@ -188,6 +250,43 @@ mod tests {
             let said = read_text(text).unwrap_err().to_string();
             assert!(said.contains(line) && said.contains(word), "{text:?}: {said}");
         }
+    }
+
+    #[test]
+    fn sk2_a_file_with_a_key_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (files, path) = (Files::new(), dir.path().join("config.toml"));
+        let plain = "[store.x]\nurl = \"s3://b\"\n";
+        let key = "access-key-id = \"I\"\nsecret-access-key = \"CANARY\"\n";
+        let set = |text: &str, mode: u32| {
+            files.write(&path, text.as_bytes()).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            read(&files, &path, true)
+        };
+        assert!(set(plain, 0o644).is_ok());
+        let with_key = format!("{plain}{key}");
+        let config = set(&with_key, 0o600).unwrap();
+        assert!(!format!("{config:?}").contains("CANARY"));
+        for mode in [0o640, 0o604, 0o644, 0o660] {
+            let fault = set(&with_key, mode).unwrap_err();
+            assert!(fault.is(Kind::Denied) && !format!("{fault:?}{:?}", fault.hint).contains("CANARY"));
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            assert!(read(&files, &path, true).unwrap_err().is(Kind::Denied));
+        }
+        assert!(
+            read(&files, &dir.path().join("none"), false)
+                .unwrap()
+                .store
+                .is_empty()
+        );
+        assert!(
+            read(&files, &dir.path().join("none"), true)
+                .unwrap_err()
+                .is(Kind::Invalid)
+        );
     }
 
     #[test]

@@ -173,6 +173,7 @@ pub fn read(typed: Typed, filters: Vec<FilterArg>, around: &Surroundings) -> Res
 }
 
 fn setting(shared: Shared, around: &Surroundings) -> Result<Setting> {
+    let voice = voice(&shared);
     let base = match &shared.dir {
         Some(dir) => around.current.join(dir),
         None => around.current.clone(),
@@ -197,11 +198,6 @@ fn setting(shared: Shared, around: &Surroundings) -> Result<Setting> {
                 .hint("say --state DIR or set SYNCLINE_STATE")
         })?,
     };
-    let voice = match (shared.quiet, shared.verbose) {
-        (true, _) => Voice::Quiet,
-        (_, true) => Voice::Loud,
-        _ => Voice::Normal,
-    };
     Ok(Setting {
         base,
         config,
@@ -210,6 +206,15 @@ fn setting(shared: Shared, around: &Surroundings) -> Result<Setting> {
         voice,
         yes: shared.yes,
     })
+}
+
+/// How much is to be said.
+pub fn voice(shared: &Shared) -> Voice {
+    match (shared.quiet, shared.verbose) {
+        (true, _) => Voice::Quiet,
+        (_, true) => Voice::Loud,
+        _ => Voice::Normal,
+    }
 }
 
 fn act(verb: Verb, filters: Vec<FilterArg>, base: &Path) -> Result<Act> {
