@@ -94,15 +94,15 @@ pub fn parse(text: &OsStr, base: &Path, config: &Config) -> Result<Place> {
     let Some(words) = text.to_str() else {
         return local(text, base);
     };
-    if let Some((scheme, rest)) = words.split_once("://") {
-        if is_scheme(scheme) {
-            return url(words, scheme, rest);
-        }
+    if let Some((scheme, rest)) = words.split_once("://")
+        && is_scheme(scheme)
+    {
+        return url(words, scheme, rest);
     }
-    if let Some(rest) = words.strip_prefix("vol+") {
-        if rest.contains(':') {
-            return Err(unsupported("volumes are not in this release", text));
-        }
+    if let Some(rest) = words.strip_prefix("vol+")
+        && rest.contains(':')
+    {
+        return Err(unsupported("volumes are not in this release", text));
     }
     let name = words.split(['/', ':']).next().unwrap_or_default();
     if !name.is_empty() && name.len() < words.len() && words.as_bytes()[name.len()] == b':' {
