@@ -85,7 +85,6 @@ pub struct XattrClasses {
 }
 
 /// What `set` and `xattrs` speak of.
-#[derive(Debug, Clone, Copy)]
 pub enum Target<'a, D: Disk + ?Sized> {
     /// A name in a directory, not followed.
     Name(&'a D::Dir, &'a [u8]),
@@ -94,6 +93,13 @@ pub enum Target<'a, D: Disk + ?Sized> {
     /// A directory by its own handle.
     Dir(&'a D::Dir),
 }
+
+impl<D: Disk + ?Sized> Clone for Target<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D: Disk + ?Sized> Copy for Target<'_, D> {}
 
 /// How `place` puts a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +115,6 @@ pub enum Place {
 }
 
 /// What `sync` makes durable. Whether it reaches the platter is the file system's word.
-#[derive(Debug, Clone, Copy)]
 pub enum Sync<'a, D: Disk + ?Sized> {
     /// A file's bytes and attributes.
     File(&'a D::File),
@@ -118,6 +123,13 @@ pub enum Sync<'a, D: Disk + ?Sized> {
     /// Everything on the file system that the directory lies on; reports write errors since the handle was opened.
     Fs(&'a D::Dir),
 }
+
+impl<D: Disk + ?Sized> Clone for Sync<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D: Disk + ?Sized> Copy for Sync<'_, D> {}
 
 /// A run of bytes of a file that is data; what lies between is a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
