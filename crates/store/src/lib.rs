@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod os;
+pub mod real;
 pub mod seam;
 pub mod table;
 

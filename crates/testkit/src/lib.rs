@@ -1,3 +1,4 @@
 //! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
 
+pub mod env;
 pub mod here;
