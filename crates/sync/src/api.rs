@@ -254,6 +254,15 @@ impl Counts {
         }
         self.bytes += bytes;
     }
+    /// Adds what another run did.
+    pub fn join(&mut self, other: &Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.moved += other.moved;
+        self.removed += other.removed;
+        self.metadata += other.metadata;
+        self.bytes += other.bytes;
+    }
     /// Steps in all.
     pub fn steps(&self) -> u64 {
         self.created + self.updated + self.moved + self.removed + self.metadata

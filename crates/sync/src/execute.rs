@@ -133,6 +133,42 @@ impl<'a> Execution<'a> {
         self.agreed(&mut plan).await
     }
 
+    /// Does steps one after another, in the order given.
+    pub async fn sequence(&mut self, steps: Vec<Step>) -> Result<()> {
+        let mut jobs = Vec::with_capacity(steps.len());
+        for step in steps {
+            if self.stop.soft() {
+                self.stopped = true;
+                break;
+            }
+            let is_dir = step.change.new.as_ref().map(Entry::is_dir);
+            let slot = Slot::of(&step.change.path, is_dir.unwrap_or(false));
+            let item = Item {
+                slot,
+                step: None,
+                member: None,
+                sole: None,
+            };
+            jobs.push(Job {
+                item,
+                step,
+                staged: None,
+            });
+        }
+        self.in_order(jobs).await
+    }
+
+    /// Something that cannot be taken back.
+    pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
+        self.problems += 1;
+        let problem = Problem {
+            path: path.clone(),
+            side: Some(side),
+            message: why.into(),
+        };
+        self.monitor.event(Event::Problem(&problem));
+    }
+
     /// The next steps of a phase that may be done.
     fn batch(&mut self, plan: &mut Plan, phase: Phase) -> Result<Option<Vec<Job>>> {
         let (mut jobs, mut bytes) = (Vec::new(), 0);

@@ -8,6 +8,7 @@
 pub mod api;
 mod compare;
 mod execute;
+mod history;
 pub mod journal;
 mod parallel;
 mod plan;
@@ -21,4 +22,5 @@ mod trust;
 pub use api::{
     Counts, Env, Event, Exit, Keep, MaxDelete, Monitor, OpenConflict, Options, Places, Report, RunInfo, Stop,
 };
+pub use history::TrashItem;
 pub use session::Session;

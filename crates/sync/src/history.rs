@@ -1,0 +1,504 @@
+//! Runs taken back, paths brought back, conflicts settled: each a new run through the same last mile.
+//!
+//! Invariant: what was changed since is left alone and listed; what is displaced goes to the trash like anything else, so an undo
+//! can be undone. The base is not told of an undo or a restore: the next sync sees their result as an edit.
+
+use syncline_model::replica::Scope;
+use syncline_model::{
+    Action, Change, Clash, Entry, Fault, From, Kind, Observation, Pair, Policy, RelPath, Result, Row, Settle,
+    Side, Slot, Step, Tag, Time, TrashRef,
+};
+
+use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop};
+use crate::execute::Execution;
+use crate::journal::{self, Done, Journal, Record};
+use crate::plan::Draft;
+use crate::session::{Begun, Session};
+use crate::trust::Trust;
+
+/// Something in the trash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrashItem {
+    /// The side whose trash holds it.
+    pub side: Side,
+    /// The run that displaced it.
+    pub run: String,
+    /// The path that it had.
+    pub path: RelPath,
+    /// What it is.
+    pub entry: Entry,
+    /// When that run displaced things, by that side's clock.
+    pub time: Time,
+}
+
+impl Session {
+    /// Takes a run back, the last one that changed anything unless named: on the replicas where it wrote, step by step from the
+    /// last, each only where its result still stands.
+    pub async fn undo(
+        &self,
+        run: Option<&str>,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let begun = self.begin()?;
+        let run = match run {
+            Some(run) => run.to_owned(),
+            None => self.last_changing_run()?,
+        };
+        let mut backwards = self.shelf.sorter()?;
+        for (number, record) in journal::read(&*self.shelf, &run)?.enumerate() {
+            if let Record::Done(done) = record? {
+                backwards.push(
+                    &(u64::MAX - number as u64).to_be_bytes(),
+                    &crate::rows::encode(&done)?,
+                )?;
+            }
+        }
+        let mut rows = backwards.finish()?;
+        let mut execution = self
+            .detached(&begun, &format!("undo {run}"), options, monitor, stop)
+            .await?;
+        let outcome = async {
+            loop {
+                let mut steps = Vec::new();
+                for row in rows.by_ref().take(4096) {
+                    let done: Done = crate::rows::decode(&row?.1)?;
+                    steps.extend(self.reversed(&done, &mut execution).await?);
+                }
+                if steps.is_empty() {
+                    return Ok(());
+                }
+                execution.sequence(steps).await?;
+            }
+        }
+        .await;
+        self.report(&begun, execution, outcome).await
+    }
+
+    fn last_changing_run(&self) -> Result<String> {
+        let mut runs = journal::runs(&*self.shelf)?;
+        runs.retain(|run| run.left.steps() + run.right.steps() > 0);
+        runs.pop().map(|run| run.run).ok_or_else(|| {
+            Fault::new(Kind::NotFound, "there is no run that changed anything", "")
+                .hint("syncline log lists the runs")
+        })
+    }
+
+    /// The step that takes `done` back. Later changes of an inode by this very undo are no reason to refuse.
+    async fn reversed(&self, done: &Done, execution: &mut Execution<'_>) -> Result<Option<Step>> {
+        if done.action == Action::Times {
+            return Ok(None);
+        }
+        let Some((action, mut change)) = journal::reverse(done) else {
+            execution.lost(
+                done.side,
+                &done.change.path,
+                "its former content is not in the trash",
+            );
+            return Ok(None);
+        };
+        if let Some(old) = &mut change.old
+            && !old.entry.is_file()
+            && let Some(now) = self.sides[done.side]
+                .find(&change.path, &Scope::default())
+                .await?
+            && now.entry.kind() == old.entry.kind()
+        {
+            *old = now;
+        }
+        Ok(Some(Step {
+            side: done.side,
+            action,
+            change,
+            source: None,
+        }))
+    }
+
+    /// Brings paths back from the trash: the newest version, that of a run, or as it was at a time (then the first
+    /// version displaced after it).
+    pub async fn restore(
+        &self,
+        paths: &[RelPath],
+        from: Option<&str>,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let begun = self.begin()?;
+        let mut steps = Vec::new();
+        for path in paths {
+            let found = self.versions(path, from).await?;
+            if found.is_empty() {
+                return Err(
+                    Fault::new(Kind::NotFound, "the trash holds no version of it", path)
+                        .hint("syncline trash list shows what there is"),
+                );
+            }
+            for item in found {
+                steps.extend(self.brought_back(&item).await?);
+            }
+        }
+        let what = format!("restore {} paths", paths.len());
+        let mut execution = self.detached(&begun, &what, options, monitor, stop).await?;
+        let outcome = execution.sequence(steps).await;
+        self.report(&begun, execution, outcome).await
+    }
+
+    /// What the trash of one run holds of a path and below it; the side that displaced it last.
+    async fn versions(&self, path: &RelPath, from: Option<&str>) -> Result<Vec<TrashItem>> {
+        let items: Vec<_> = self
+            .trash()
+            .await?
+            .into_iter()
+            .filter(|item| item.path.is_within(path))
+            .collect();
+        let at = from.and_then(run_stamp);
+        let pick = match (from, at) {
+            (None, _) => items.iter().map(|item| item.run.clone()).max(),
+            (Some(_), Some(stamp)) => items
+                .iter()
+                .map(|item| item.run.clone())
+                .filter(|run| *run >= stamp)
+                .min(),
+            (Some(run), None) => Some(run.to_owned()),
+        };
+        let side = items
+            .iter()
+            .find(|item| Some(&item.run) == pick.as_ref())
+            .map(|item| item.side);
+        Ok(items
+            .into_iter()
+            .filter(|item| Some(&item.run) == pick.as_ref() && Some(item.side) == side)
+            .collect())
+    }
+
+    async fn brought_back(&self, item: &TrashItem) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        let scope = Scope::default();
+        let mut missing = Vec::new();
+        let mut parent = item.path.parent();
+        while let Some(dir) = parent.filter(|dir| !dir.is_root()) {
+            if self.sides[item.side].find(&dir, &scope).await?.is_some() {
+                break;
+            }
+            missing.push(dir.clone());
+            parent = dir.parent();
+        }
+        for dir in missing.into_iter().rev() {
+            let entry = Entry::Dir(syncline_model::Meta {
+                mode: Some(0o755),
+                ..Default::default()
+            });
+            steps.push(crate::execute::plain(
+                item.side,
+                Action::Mkdir,
+                dir,
+                None,
+                Some(entry),
+            ));
+        }
+        let old = self.sides[item.side].find(&item.path, &scope).await?;
+        if item.entry.is_dir() {
+            if old.is_none() {
+                let new = Some(item.entry.clone());
+                steps.push(crate::execute::plain(
+                    item.side,
+                    Action::Mkdir,
+                    item.path.clone(),
+                    None,
+                    new,
+                ));
+            }
+            return Ok(steps);
+        }
+        let action = if old.is_some() {
+            Action::Update
+        } else {
+            Action::Create
+        };
+        let at = TrashRef {
+            run: item.run.clone(),
+            path: item.path.clone(),
+        };
+        let change = Change {
+            path: item.path.clone(),
+            old,
+            new: Some(item.entry.clone()),
+            from: Some(From::Trash(at)),
+        };
+        steps.push(Step {
+            side: item.side,
+            action,
+            change,
+            source: None,
+        });
+        Ok(steps)
+    }
+
+    /// What the trash of both sides holds, oldest run first.
+    pub async fn trash(&self) -> Result<Vec<TrashItem>> {
+        let mut items = Vec::new();
+        for side in Side::BOTH {
+            for run in self.sides[side].trash().await? {
+                let mut walk = self.sides[side].trash_list(&run.run).await?;
+                while let Some(batch) = walk.next().await? {
+                    items.extend(batch.into_iter().map(|seen| TrashItem {
+                        side,
+                        run: run.run.clone(),
+                        path: seen.slot.path(),
+                        entry: seen.what.entry,
+                        time: run.time,
+                    }));
+                }
+            }
+        }
+        items.sort_by(|a, b| (&a.run, a.side, &a.path).cmp(&(&b.run, b.side, &b.path)));
+        Ok(items)
+    }
+
+    /// Forgets the trash of a run, or all of it. How many runs' trash went.
+    pub async fn trash_empty(&self, run: Option<&str>) -> Result<u64> {
+        let _begun = self.begin()?;
+        let mut emptied = 0;
+        for side in Side::BOTH {
+            for held in self.sides[side].trash().await? {
+                if run.is_none_or(|run| run == held.run) {
+                    self.sides[side].trash_empty(&held.run).await?;
+                    emptied += 1;
+                }
+            }
+        }
+        Ok(emptied)
+    }
+
+    /// Settles conflicts: all that wait, or those at these paths.
+    pub async fn resolve(
+        &self,
+        paths: Option<&[RelPath]>,
+        keep: Keep,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let mut open = self.base.conflicts()?;
+        if let Some(paths) = paths {
+            for path in paths {
+                if !open.iter().any(|open| open.conflict.path == *path) {
+                    return Err(
+                        Fault::new(Kind::NotFound, "there is no open conflict at this path", path)
+                            .hint("syncline conflicts lists them"),
+                    );
+                }
+            }
+            open.retain(|open| paths.contains(&open.conflict.path));
+        }
+        let (held, kept): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|open| open.conflict.winner.is_none());
+        let mut report = self.resolve_kept(kept, keep, options, monitor, stop).await?;
+        if !held.is_empty() {
+            let mut options = options.clone();
+            options.only = held.iter().map(|open| open.conflict.path.clone()).collect();
+            options.policy = match keep {
+                Keep::Side(Side::Left) => Policy::Left,
+                Keep::Side(Side::Right) => Policy::Right,
+                Keep::Both => Policy::KeepBoth,
+                Keep::Newest => Policy::Newest,
+                Keep::Largest => Policy::Largest,
+            };
+            let second = self.run("resolve", &options, monitor, stop).await?;
+            report.left.join(&second.left);
+            report.right.join(&second.right);
+            report.problems += second.problems;
+            report.exit = report.exit.max(if second.exit == Exit::Conflict {
+                Exit::Done
+            } else {
+                second.exit
+            });
+            report.run = report.run.or(second.run);
+        }
+        report.conflicts = self.base.conflicts()?.len() as u64;
+        Ok(report)
+    }
+
+    async fn resolve_kept(
+        &self,
+        open: Vec<OpenConflict>,
+        keep: Keep,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let begun = self.begin()?;
+        let mut draft = Draft::new(&*self.shelf, false)?;
+        let mut settled = Vec::new();
+        for open in &open {
+            let kept = keep_of(open, keep);
+            if let Some(side) = kept {
+                match self.settlement(open, side)? {
+                    Some(settle) => draft.add(syncline_model::Decision::Settle(Box::new(settle)))?,
+                    None => {
+                        monitor.event(Event::Note(&format!(
+                            "{}: a directory stands there; move it away by hand, then rename {} to it",
+                            open.conflict.path,
+                            open.conflict
+                                .kept
+                                .last()
+                                .map(ToString::to_string)
+                                .unwrap_or_default()
+                        )));
+                        continue;
+                    }
+                }
+            }
+            settled.push(open.conflict.path.clone());
+        }
+        let journal = Journal::begin(&*self.shelf, &begun.run, "resolve", self.env.clock.now())?;
+        let hands = self.hands(&begun.run, options).await?;
+        let trust = Trust {
+            began: Pair::new(None, None),
+        };
+        let mut execution = Execution::new(
+            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+        );
+        let outcome = execution.run(draft.finish()?).await;
+        let report = self.report(&begun, execution, outcome).await?;
+        if report.problems == 0 {
+            for path in settled {
+                self.base.settle_conflict(&path)?;
+            }
+        }
+        self.base.persist()?;
+        Ok(report)
+    }
+
+    /// What makes one side's version the only one. `None`: a directory would have to go for a file.
+    fn settlement(&self, open: &OpenConflict, keep: Side) -> Result<Option<Settle>> {
+        let conflict = &open.conflict;
+        let Some(copy) = conflict.kept.get(1) else {
+            return Ok(None);
+        };
+        let slot = Slot::of(copy, false);
+        let copied = self.base.row(&slot)?;
+        let observed = |row: &Option<Row>, side: Side| row.as_ref().and_then(|row| row[side].clone());
+        if Some(keep) == conflict.winner {
+            let steps = Side::BOTH
+                .into_iter()
+                .filter_map(|side| {
+                    let old = observed(&copied, side)?;
+                    Some(crate::execute::plain(
+                        side,
+                        Action::Remove,
+                        copy.clone(),
+                        Some(old),
+                        None,
+                    ))
+                })
+                .collect();
+            return Ok(Some(Settle {
+                slot,
+                row: None,
+                was: None,
+                steps,
+            }));
+        }
+        if conflict.clash != Clash::Edited {
+            return Ok(None);
+        }
+        let at = Slot::of(&conflict.path, false);
+        let standing = self.base.row(&at)?;
+        let (mut steps, mut row) = (Vec::new(), Pair::new(None, None));
+        for side in Side::BOTH {
+            let Some(new) = observed(&copied, side) else {
+                continue;
+            };
+            let change = Change {
+                path: conflict.path.clone(),
+                old: observed(&standing, side),
+                new: Some(new.entry.clone()),
+                from: Some(From::Move(copy.clone())),
+            };
+            row[side] = Some(Observation {
+                entry: new.entry,
+                tag: Tag::None,
+            });
+            steps.push(Step {
+                side,
+                action: Action::Update,
+                change,
+                source: None,
+            });
+        }
+        Ok(Some(Settle {
+            slot: at,
+            row: Some(row),
+            was: Some(slot),
+            steps,
+        }))
+    }
+
+    /// An execution whose results the base is not told.
+    async fn detached<'a>(
+        &'a self,
+        begun: &Begun,
+        what: &str,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Execution<'a>> {
+        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+        let hands = self.hands(&begun.run, options).await?;
+        let trust = Trust {
+            began: Pair::new(None, None),
+        };
+        let mut execution = Execution::new(
+            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+        );
+        execution.detached = true;
+        Ok(execution)
+    }
+
+    async fn report(&self, begun: &Begun, execution: Execution<'_>, outcome: Result<()>) -> Result<Report> {
+        let mut report = self.close(begun, execution, outcome).await?;
+        report.seconds = self.since(begun);
+        Ok(report)
+    }
+}
+
+/// The side whose version stays; `None`: both do.
+fn keep_of(open: &OpenConflict, keep: Keep) -> Option<Side> {
+    let sides = &open.conflict.sides;
+    let greater = |left: Option<i128>, right: Option<i128>| match (left, right) {
+        (Some(left), Some(right)) if left != right => {
+            Some(if left > right { Side::Left } else { Side::Right })
+        }
+        _ => None,
+    };
+    match keep {
+        Keep::Side(side) => Some(side),
+        Keep::Both => None,
+        Keep::Newest => {
+            let time = |side: Side| {
+                let mtime = sides[side]
+                    .as_ref()
+                    .and_then(Entry::meta)
+                    .and_then(|meta| meta.mtime)?;
+                Some(i128::from(mtime.secs) * 1_000_000_000 + i128::from(mtime.nanos))
+            };
+            greater(time(Side::Left), time(Side::Right))
+        }
+        Keep::Largest => {
+            let size = |side: Side| sides[side].as_ref().map(|entry| i128::from(entry.size()));
+            greater(size(Side::Left), size(Side::Right))
+        }
+    }
+}
+
+/// The beginning of a run's name at a time that a person wrote; `None` when it is no time.
+fn run_stamp(text: &str) -> Option<String> {
+    let zoned = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
+    })?;
+    Some(zoned.strftime("%Y%m%dT%H%M%SZ").to_string())
+}
