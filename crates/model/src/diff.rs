@@ -33,6 +33,18 @@ pub fn join(
     })
 }
 
+/// Takes over the digests of what is proved to be unread content of before.
+pub(crate) fn learn(triple: &mut Triple) {
+    for side in Side::BOTH {
+        let before = triple.base.as_ref().and_then(|row| row[side].as_ref());
+        unchanged(
+            before,
+            triple.now[side].as_mut().map(|located| &mut located.seen),
+            false,
+        );
+    }
+}
+
 /// True when a side is as the base says. What it proves to be unread content of before takes over its digests.
 fn unchanged(before: Option<&Observation>, now: Option<&mut Observation>, checksum: bool) -> bool {
     let (before, now) = match (before, now) {

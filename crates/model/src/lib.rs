@@ -11,6 +11,7 @@ pub mod env;
 pub mod fault;
 pub mod filter;
 pub mod merge;
+pub mod moves;
 pub mod path;
 pub mod plan;
 pub mod replica;

@@ -106,15 +106,22 @@ impl<'a> Execution<'a> {
     /// Does all of it, as far as it goes.
     pub async fn run(&mut self, mut plan: Plan) -> Result<()> {
         self.parts = std::mem::take(&mut plan.parts);
-        for phase in [Phase::Move, Phase::Make, Phase::OwnCopy, Phase::Copy] {
-            if phase == Phase::Copy {
-                self.monitor.event(Event::Phase("copying"));
-            }
+        for phase in [
+            Phase::Aside,
+            Phase::MakeFirst,
+            Phase::MoveDir,
+            Phase::Move,
+            Phase::Make,
+            Phase::MoveLate,
+        ] {
             while let Some(batch) = self.batch(&mut plan, phase)? {
-                match phase {
-                    Phase::Move | Phase::Make => self.in_order(batch).await?,
-                    _ => self.at_once(batch).await?,
-                }
+                self.in_order(batch).await?;
+            }
+        }
+        self.monitor.event(Event::Phase("copying"));
+        for phase in [Phase::OwnCopy, Phase::Copy] {
+            while let Some(batch) = self.batch(&mut plan, phase)? {
+                self.at_once(batch).await?;
             }
         }
         self.links(&mut plan).await?;
@@ -181,6 +188,7 @@ impl<'a> Execution<'a> {
                 self.stopped = true;
             }
             if self.stopped || self.waits(&step) {
+                self.moves_failed |= step.action == Action::Move;
                 self.failed.insert(item.slot);
                 continue;
             }

@@ -1,14 +1,17 @@
 //! Decisions in the order in which they will be carried out, on disk when they are many.
 //!
-//! Order: moves · directories made · conflict copies · copies · groups of hard links · attributes · removals, and files in
-//! place of directories, innermost first · rows that need no step.
+//! Order: files that make room for directories · directories that others move into · moves · directories made · moves into
+//! those · conflict copies · copies · groups of hard links · attributes · removals, and files in place of directories,
+//! innermost first · rows that need no step.
 
 use serde::{Deserialize, Serialize};
+use syncline_model::conflict_name::is_conflict_name;
+use syncline_model::moves::DirMoves;
 use syncline_model::{
     Action, Conflict, Decision, Entry, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot, Step,
 };
 
-use crate::rows::{decode, encode};
+use crate::rows::{Base, decode, encode};
 use crate::shelf::{Shelf, Sort};
 use syncline_store::Rows;
 
@@ -16,10 +19,18 @@ use syncline_store::Rows;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Renames within a side.
+    /// Files that give their name to a directory.
+    Aside,
+    /// Directories that others will move into.
+    MakeFirst,
+    /// Directories moved, in the order that the moves want.
+    MoveDir,
+    /// Files moved into directories that stand.
     Move,
     /// Directories made, also in place of files.
     Make,
+    /// Files moved into directories just made.
+    MoveLate,
     /// Copies from a side to itself: a conflict copy must lie there before its original is replaced.
     OwnCopy,
     /// Content from the other side.
@@ -37,9 +48,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
+        Self::Aside,
+        Self::MakeFirst,
+        Self::MoveDir,
         Self::Move,
         Self::Make,
+        Self::MoveLate,
         Self::OwnCopy,
         Self::Copy,
         Self::Link,
@@ -49,15 +64,20 @@ impl Phase {
         Self::Agreed,
     ];
 
-    fn of(step: &Step, links: bool) -> Self {
+    fn of(step: &Step, draft: &Draft<'_>) -> Result<Self> {
         let new_dir = step.change.new.as_ref().is_some_and(Entry::is_dir);
         let old_dir = step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
-        match step.action {
-            Action::Move => Self::Move,
+        let path = &step.change.path;
+        Ok(match step.action {
+            Action::Move if new_dir => Self::MoveDir,
+            Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::Aside,
+            Action::Move if draft.stands(step.side, path.parent())? => Self::Move,
+            Action::Move => Self::MoveLate,
+            Action::Mkdir if draft.moves.leads(step.side, path) => Self::MakeFirst,
             Action::Mkdir => Self::Make,
             Action::Update if new_dir => Self::Make,
             Action::Update if old_dir => Self::Remove,
-            Action::Create | Action::Update if links && group(step).is_some() => Self::Link,
+            Action::Create | Action::Update if draft.links && group(step).is_some() => Self::Link,
             Action::Create | Action::Update => match &step.source {
                 Some(source) if source.side == step.side => Self::OwnCopy,
                 _ => Self::Copy,
@@ -65,7 +85,7 @@ impl Phase {
             Action::Metadata => Self::Metadata,
             Action::Remove => Self::Remove,
             Action::Times => Self::Times,
-        }
+        })
     }
 }
 
@@ -102,9 +122,11 @@ pub struct Tally {
 }
 
 /// A plan as it grows.
-pub struct Draft {
+pub struct Draft<'a> {
     rows: Box<dyn Sort>,
     links: bool,
+    moves: DirMoves,
+    base: &'a Base,
     /// What it will do to each side.
     pub tally: Pair<Tally>,
     /// Conflicts met.
@@ -117,18 +139,41 @@ pub struct Draft {
     pub parts: Vec<(Slot, Settle)>,
 }
 
-impl Draft {
+impl<'a> Draft<'a> {
     /// An empty plan; with `links`, names of one file stay together.
-    pub fn new(shelf: &dyn Shelf, links: bool) -> Result<Self> {
+    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: DirMoves, links: bool) -> Result<Self> {
         Ok(Self {
             rows: shelf.sorter()?,
             links,
+            moves,
+            base,
             tally: Pair::default(),
             conflicts: Vec::new(),
             problems: Vec::new(),
             yielded: Vec::new(),
             parts: Vec::new(),
         })
+    }
+
+    /// True when a side has had this directory since the last run.
+    fn stands(&self, side: Side, dir: Option<RelPath>) -> Result<bool> {
+        let Some(dir) = dir.filter(|dir| !dir.is_root()) else {
+            return Ok(true);
+        };
+        Ok(self
+            .base
+            .row(&Slot::of(&dir, true))?
+            .is_some_and(|row| row[side].is_some()))
+    }
+
+    /// Where a step comes in the order.
+    fn key(&self, slot: &Slot, step: &Step) -> Result<Vec<u8>> {
+        let phase = Phase::of(step, self)?;
+        if phase == Phase::MoveDir {
+            let rank = self.moves.rank(step.side, &slot.path()).unwrap_or_default() as u64;
+            return Ok([&[phase as u8][..], &rank.to_be_bytes(), slot.as_bytes()].concat());
+        }
+        Ok(key(phase, slot, Some(step)))
     }
 
     /// Adds what was decided.
@@ -179,7 +224,7 @@ impl Draft {
             }
             1 => {
                 let step = steps.remove(0);
-                let key = key(Phase::of(&step, self.links), &slot, Some(&step));
+                let key = self.key(&slot, &step)?;
                 self.push(
                     &key,
                     &Item {
@@ -192,7 +237,7 @@ impl Draft {
             }
             _ => {
                 for step in &steps {
-                    let key = key(Phase::of(step, self.links), &slot, Some(step));
+                    let key = self.key(&slot, step)?;
                     self.push(
                         &key,
                         &Item {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use syncline_model::moves::{DirMoves, Moved, Piece, Track, assemble, pair, tracks};
 use syncline_model::replica::Scope;
-use syncline_model::{Classes, Merge, Pair, Policy, Result, Rule, Side, Triple};
+use syncline_model::{
+    Classes, Conflict, Fault, Kind, Merge, Mode, Pair, Policy, Result, Rule, Side, Slot, Triple,
+};
 use syncline_replica::Replica;
 
 use crate::api::{Env, Event, Monitor, Options, Stop};
@@ -13,14 +16,15 @@ use crate::rows::{Base, decode, encode};
 use crate::scan::{Join, Seenings};
 use crate::shelf::Shelf;
 use crate::trust::Trust;
+use syncline_store::Rows;
 
 /// Rows that are completed and merged at once.
 const CHUNK: usize = 2048;
 
 /// What looking and deciding came to.
-pub struct Planned {
+pub struct Planned<'a> {
     /// What is to be done.
-    pub draft: Draft,
+    pub draft: Draft<'a>,
     /// What was seen of each side.
     pub seen: Pair<Seenings>,
     /// By which clocks it was seen.
@@ -51,63 +55,172 @@ pub fn scope(options: &Options, classes: Classes) -> Scope {
     }
 }
 
-/// Looks at both trees and decides.
-pub async fn plan(
-    env: &Env,
-    sides: &Pair<Arc<dyn Replica>>,
-    base: &Base,
-    shelf: &dyn Shelf,
-    options: &Options,
-    monitor: &dyn Monitor,
-    stop: &Stop,
-) -> Result<Planned> {
-    let rule = rule(options, sides);
-    let scope = scope(options, rule.classes);
-    let trust = Trust {
-        began: Pair::new(sides.left.clock().await?, sides.right.clock().await?),
-    };
-    monitor.event(Event::Phase("scanning"));
-    let mut join = Join::open(sides, base, &scope, &rule, options.checksum).await?;
-    let mut dirty = shelf.sorter()?;
-    let mut any = false;
-    while let Some(triples) = join.next(CHUNK).await? {
-        for triple in triples {
-            any = true;
-            dirty.push(triple.slot.as_bytes(), &encode(&triple)?)?;
-        }
-        let counts = join.counts();
-        monitor.event(Event::Scanned(Pair::new(
-            counts.left.entries,
-            counts.right.entries,
-        )));
-        if stop.soft() {
-            return Err(syncline_model::Fault::new(
-                syncline_model::Kind::Cancelled,
-                "stopped while scanning",
-                "",
-            ));
-        }
+/// One look at two places.
+pub struct Planner<'a> {
+    /// The world.
+    pub env: &'a Env,
+    /// The replicas.
+    pub sides: &'a Pair<Arc<dyn Replica>>,
+    /// What was agreed on.
+    pub base: &'a Base,
+    /// Where rows are sorted.
+    pub shelf: &'a dyn Shelf,
+    /// What was asked for.
+    pub options: &'a Options,
+    /// Who is told.
+    pub monitor: &'a dyn Monitor,
+    /// Ends it.
+    pub stop: &'a Stop,
+}
+
+/// What is not as it was, and which of it may have moved.
+struct Dirty {
+    rows: Rows,
+    ends: Rows,
+    seen: Pair<Seenings>,
+}
+
+impl<'a> Planner<'a> {
+    /// Looks at both trees and decides.
+    pub async fn plan(&self) -> Result<Planned<'a>> {
+        let rule = rule(self.options, self.sides);
+        let scope = scope(self.options, rule.classes);
+        let trust = Trust {
+            began: Pair::new(self.sides.left.clock().await?, self.sides.right.clock().await?),
+        };
+        self.monitor.event(Event::Phase("scanning"));
+        let Dirty { rows, ends, seen } = self.look(&rule, &scope).await?;
+        let (dirs, files, mut conflicts) = self.moves(ends)?;
+        let moved = !dirs.is_empty() || files.is_some();
+        let triples: Triples = if moved {
+            self.renamed(rows, &dirs, files)?
+        } else {
+            Box::new(rows.map(|row| decode(&row?.1)))
+        };
+        let mut draft = Draft::new(self.shelf, self.base, dirs, rule.classes.links)?;
+        draft.conflicts.append(&mut conflicts);
+        self.decide(triples, &rule, &scope, &mut draft).await?;
+        Ok(Planned { draft, seen, trust })
     }
-    let seen = join.counts();
-    let mut draft = Draft::new(shelf, rule.classes.links)?;
-    if any {
+
+    /// Reads both trees beside the base.
+    async fn look(&self, rule: &Rule, scope: &Scope) -> Result<Dirty> {
+        let mut join = Join::open(self.sides, self.base, scope, rule, self.options.checksum).await?;
+        let (mut rows, mut ends) = (self.shelf.sorter()?, self.shelf.sorter()?);
+        let may_move = self.options.mode != Mode::Copy && !self.base.is_empty()?;
+        while let Some(triples) = join.next(CHUNK).await? {
+            for triple in triples {
+                if may_move {
+                    for (key, end) in tracks(&triple) {
+                        if self.follows(end.side.other()) {
+                            ends.push(&key, &encode(&end)?)?;
+                        }
+                    }
+                }
+                rows.push(triple.slot.as_bytes(), &encode(&triple)?)?;
+            }
+            let counts = join.counts();
+            self.monitor.event(Event::Scanned(Pair::new(
+                counts.left.entries,
+                counts.right.entries,
+            )));
+            if self.stop.soft() {
+                return Err(Fault::new(Kind::Cancelled, "stopped while scanning", ""));
+            }
+        }
+        Ok(Dirty {
+            rows: rows.finish()?,
+            ends: ends.finish()?,
+            seen: join.counts(),
+        })
+    }
+
+    /// True when a move on the other side can be followed on this one.
+    fn follows(&self, side: Side) -> bool {
+        let mirrored = self.options.mode == Mode::TwoWay || side == Side::Right;
+        mirrored && self.options.writes[side] && self.sides[side].profile().renames
+    }
+
+    /// Pairs what vanished with what appeared. Files by their old slot, if any moved by themselves.
+    fn moves(&self, ends: Rows) -> Result<(DirMoves, Option<Rows>, Vec<Conflict>)> {
+        let mut groups = Groups::over(ends);
+        let (mut pairs, mut first_file) = (Vec::new(), None);
+        while let Some((key, group)) = groups.next::<Track>()? {
+            if key[0] == 1 {
+                first_file = Some(group);
+                break;
+            }
+            pairs.extend(pair(&group));
+        }
+        let (dirs, conflicts) = DirMoves::new(pairs);
+        let (mut files, mut any) = (self.shelf.sorter()?, false);
+        while let Some(group) = match first_file.take() {
+            Some(group) => Some(group),
+            None => groups.next::<Track>()?.map(|(_, group)| group),
+        } {
+            if let Some(moved) = pair(&group).filter(|moved| dirs.allow(moved)) {
+                any = true;
+                files.push(Slot::of(&moved.from, false).as_bytes(), &encode(&moved)?)?;
+            }
+        }
+        Ok((dirs, if any { Some(files.finish()?) } else { None }, conflicts))
+    }
+
+    /// The triples under their new names, in order.
+    fn renamed(&self, rows: Rows, dirs: &DirMoves, files: Option<Rows>) -> Result<Triples> {
+        let mut files = files.into_iter().flatten().peekable();
+        let mut pieces = self.shelf.sorter()?;
+        for row in rows {
+            let (slot, triple) = row?;
+            let file = match files.peek() {
+                Some(Ok((from, _))) if *from == slot => files.next().transpose()?,
+                Some(Err(_)) => files.next().transpose()?,
+                _ => None,
+            };
+            let file: Option<Moved> = file.map(|(_, moved)| decode(&moved)).transpose()?;
+            for (slot, piece) in dirs.redirect(decode(&triple)?, file.as_ref()) {
+                pieces.push(slot.as_bytes(), &encode(&piece)?)?;
+            }
+        }
+        let mut groups = Groups::over(pieces.finish()?);
+        Ok(Box::new(std::iter::from_fn(move || {
+            let group = groups.next::<Piece>().transpose()?;
+            Some(group.and_then(|(slot, pieces)| {
+                let slot = Slot::new(slot).map_err(|bad| Fault::new(Kind::Bug, bad.to_string(), ""))?;
+                Ok(assemble(slot, pieces))
+            }))
+        })))
+    }
+
+    /// Completes and merges.
+    async fn decide(
+        &self,
+        mut triples: Triples,
+        rule: &Rule,
+        scope: &Scope,
+        draft: &mut Draft<'a>,
+    ) -> Result<()> {
+        let &Self {
+            env,
+            sides,
+            base,
+            options,
+            stop,
+            ..
+        } = self;
         let compare = Compare {
             env,
             sides,
             base,
-            scope: &scope,
-            rule: &rule,
+            scope,
+            rule,
             jobs: options.jobs,
             stop,
         };
-        monitor.event(Event::Phase("comparing"));
-        let mut rows = dirty.finish()?;
-        let (mut merge, mut out) = (Merge::new(&rule), Vec::new());
+        self.monitor.event(Event::Phase("comparing"));
+        let (mut merge, mut out) = (Merge::new(rule), Vec::new());
         loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            for row in rows.by_ref().take(CHUNK) {
-                chunk.push(decode::<Triple>(&row?.1)?);
-            }
+            let mut chunk = triples.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;
             if chunk.is_empty() {
                 break;
             }
@@ -118,9 +231,38 @@ pub async fn plan(
             }
         }
         merge.finish(&mut out)?;
-        out.drain(..).try_for_each(|decision| draft.add(decision))?;
+        out.drain(..).try_for_each(|decision| draft.add(decision))
     }
-    Ok(Planned { draft, seen, trust })
+}
+
+/// Triples in order.
+type Triples = Box<dyn Iterator<Item = Result<Triple>> + Send>;
+
+/// Sorted rows, taken together where their keys are equal.
+struct Groups {
+    rows: std::iter::Peekable<Rows>,
+}
+
+impl Groups {
+    fn over(rows: Rows) -> Self {
+        Self {
+            rows: rows.peekable(),
+        }
+    }
+
+    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<(Vec<u8>, Vec<T>)>> {
+        let Some((key, value)) = self.rows.next().transpose()? else {
+            return Ok(None);
+        };
+        let mut group = vec![decode(&value)?];
+        while let Some(row) = self
+            .rows
+            .next_if(|row| row.as_ref().is_ok_and(|(next, _)| *next == key))
+        {
+            group.push(decode(&row?.1)?);
+        }
+        Ok(Some((key, group)))
+    }
 }
 
 /// Files of a side before the run: what the brakes measure against.

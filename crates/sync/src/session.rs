@@ -12,7 +12,7 @@ use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Repor
 use crate::execute::{Execution, Hands};
 use crate::journal::{self, Journal};
 use crate::plan::Draft;
-use crate::planning::{Planned, files_before, plan};
+use crate::planning::{Planned, Planner, files_before};
 use crate::rows::{Base, Remembered};
 use crate::shelf::{Guard, Shelf};
 
@@ -82,16 +82,16 @@ impl Session {
         if options.accept.is_some() && !options.dry_run {
             self.base.drop_rows()?;
         }
-        let planned = plan(
-            &self.env,
-            &self.sides,
-            &self.base,
-            &*self.shelf,
+        let planner = Planner {
+            env: &self.env,
+            sides: &self.sides,
+            base: &self.base,
+            shelf: &*self.shelf,
             options,
             monitor,
             stop,
-        )
-        .await?;
+        };
+        let planned = planner.plan().await?;
         if let Some(reasons) = self.emptied(&planned, &before, options).await? {
             return Ok(self.refused(&begun, reasons));
         }
@@ -173,7 +173,7 @@ impl Session {
     /// Roots looked at again after the scan: another one by now, or empty though the base knows files.
     async fn emptied(
         &self,
-        planned: &Planned,
+        planned: &Planned<'_>,
         before: &Pair<Option<Identity>>,
         options: &Options,
     ) -> Result<Option<Vec<String>>> {
@@ -217,7 +217,7 @@ impl Session {
     }
 
     /// Sides whose removals and overwrites wait, and why.
-    fn brakes(&self, planned: &Planned, options: &Options) -> (Pair<bool>, Vec<String>) {
+    fn brakes(&self, planned: &Planned<'_>, options: &Options) -> (Pair<bool>, Vec<String>) {
         let (mut held, mut reasons) = (Pair::default(), Vec::new());
         let before = files_before(&planned.seen);
         for side in Side::BOTH {
@@ -264,7 +264,7 @@ impl Session {
     fn show(
         &self,
         begun: &Begun,
-        draft: Draft,
+        draft: Draft<'_>,
         reasons: Vec<String>,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
@@ -300,7 +300,7 @@ impl Session {
         &self,
         what: &str,
         begun: &Begun,
-        planned: Planned,
+        planned: Planned<'_>,
         held: Pair<bool>,
         reasons: Vec<String>,
         before: &Pair<Option<Identity>>,
@@ -360,7 +360,7 @@ impl Session {
     /// Rows that changed without a step (touched files, both edited alike): only the base moves.
     async fn remember_agreed(
         &self,
-        draft: Draft,
+        draft: Draft<'_>,
         trust: crate::trust::Trust,
         options: &Options,
         monitor: &dyn Monitor,
@@ -557,7 +557,7 @@ fn gravest(holds: &[(bool, Exit)]) -> Exit {
 }
 
 /// Says what planning met.
-fn tell(draft: &Draft, monitor: &dyn Monitor) {
+fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) {
     for conflict in &draft.conflicts {
         monitor.event(Event::Conflict(conflict));
     }
