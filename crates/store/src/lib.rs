@@ -2,11 +2,13 @@
 //! access), state tables and sorting on disk. This crate knows keys, not trees.
 
 pub mod disk;
+pub mod fjall_table;
 pub mod os;
 pub mod real;
 pub mod seam;
 pub mod table;
 
 pub use disk::{Attrs, Disk, Found, Node, Place, Range, Space, Stat, Sync, Target};
+pub use fjall_table::FjallTable;
 pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
 pub use table::{Batch, Rows, Table};

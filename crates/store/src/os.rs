@@ -23,6 +23,7 @@ use crate::disk::{
     Attrs, Disk, Found, Make, Node, Place, Range, Space, Stat, Sync as Durable, Target, XattrClasses,
 };
 use attrs::Held;
+pub(crate) use fault::kind as errno_kind;
 use fault::{fault, of_kind, plain};
 
 /// Bytes that one `getdents64` may fill.

@@ -2,3 +2,5 @@
 
 pub mod env;
 pub mod here;
+pub mod mem_table;
+pub mod table_conformance;

@@ -1,0 +1,162 @@
+//! [`FjallTable`]: a [`Table`] on disk.
+//!
+//! Invariant: memory stays small whatever the number of rows (block cache, write buffers and journals are bounded
+//! below), and a write is in the hands of the system when it returns, so that only a power cut can take its tail.
+//!
+//! One key space for one table: an idle second one would keep old journals for ever (fjall issue 288).
+
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+
+use fjall::config::{BlockSizePolicy, RestartIntervalPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use rustix::io::Errno;
+use syncline_model::{Fault, Kind, Result};
+
+use crate::os::errno_kind;
+use crate::table::{Batch, Rows, Table};
+
+/// Blocks kept in memory.
+const CACHE: u64 = 16 << 20;
+/// One write buffer; the next one takes over while it goes to disk.
+const BUFFER: u64 = 8 << 20;
+/// All write buffers.
+const BUFFERS: u64 = 24 << 20;
+/// All journals; the least that fjall takes.
+const JOURNALS: u64 = 64 << 20;
+/// Rows are read in long runs, so blocks are larger and their index smaller than for single rows.
+const BLOCK: u32 = 16 << 10;
+/// Files kept open.
+const FILES: usize = 64;
+
+/// A table in a directory of its own. One process has it at a time.
+pub struct FjallTable {
+    db: Database,
+    rows: Keyspace,
+    at: String,
+}
+
+impl FjallTable {
+    /// Opens the table in the directory `path`, which is created when it is not there. `Busy` while another process
+    /// has it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let at = path.display().to_string();
+        let failed = |error| fault(&error, "open state table", &at);
+        let db = Database::builder(path)
+            .cache_size(CACHE)
+            .max_write_buffer_size(Some(BUFFERS))
+            .max_journaling_size(JOURNALS)
+            .max_cached_files(Some(FILES))
+            .worker_threads(2)
+            .open()
+            .map_err(failed)?;
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(BUFFER)
+                .data_block_size_policy(BlockSizePolicy::all(BLOCK))
+                .data_block_restart_interval_policy(RestartIntervalPolicy::all(16))
+        };
+        let rows = db.keyspace("rows", options).map_err(failed)?;
+        Ok(Self { db, rows, at })
+    }
+
+    /// Bytes that the table takes on disk.
+    pub fn disk_space(&self) -> Result<u64> {
+        self.db
+            .disk_space()
+            .map_err(|error| fault(&error, "measure state table", &self.at))
+    }
+}
+
+impl std::fmt::Debug for FjallTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FjallTable({})", self.at)
+    }
+}
+
+/// The end of all keys that begin with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            return Bound::Excluded(end);
+        }
+        end.pop();
+    }
+    Bound::Unbounded
+}
+
+impl Table for FjallTable {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let value = self
+            .rows
+            .get(key)
+            .map_err(|error| fault(&error, "read state table", &self.at))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8]) -> Rows {
+        let start = prefix.max(from);
+        if !start.starts_with(prefix) {
+            return Box::new(std::iter::empty());
+        }
+        let at = self.at.clone();
+        let range = (Bound::Included(start.to_vec()), prefix_end(prefix));
+        // A range of the key space itself would show what is written while it runs.
+        let rows = self.db.snapshot().range(&self.rows, range);
+        Box::new(rows.map(move |row| match row.into_inner() {
+            Ok((key, value)) => Ok((key.to_vec(), value.to_vec())),
+            Err(error) => Err(fault(&error, "read state table", &at)),
+        }))
+    }
+
+    fn write(&self, batch: Batch) -> Result<()> {
+        let mut changes = self.db.batch();
+        for (key, value) in batch {
+            // fjall has no empty key and counts the length of one in two bytes.
+            if key.is_empty() || key.len() > usize::from(u16::MAX) {
+                return Err(Fault::new(
+                    Kind::Invalid,
+                    "write state table: a key has 1 to 65535 bytes",
+                    &self.at,
+                ));
+            }
+            match value {
+                Some(value) => changes.insert(&self.rows, key, value),
+                None => changes.remove(&self.rows, key),
+            }
+        }
+        changes
+            .commit()
+            .map_err(|error| fault(&error, "write state table", &self.at))
+    }
+
+    fn persist(&self) -> Result<()> {
+        self.db
+            .persist(PersistMode::SyncAll)
+            .map_err(|error| fault(&error, "make state table durable", &self.at))
+    }
+}
+
+fn io_kind(error: &io::Error) -> Kind {
+    match error.raw_os_error() {
+        Some(code) => errno_kind(Errno::from_raw_os_error(code)),
+        // Bytes end early or are not what was written.
+        None => Kind::Corrupt,
+    }
+}
+
+#[cold]
+fn fault(error: &fjall::Error, what: &str, at: &str) -> Fault {
+    let kind = match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io_kind(error),
+        fjall::Error::Locked => Kind::Busy,
+        fjall::Error::InvalidVersion(_) => Kind::Unsupported,
+        fjall::Error::KeyspaceDeleted => Kind::Bug,
+        // After a failed write the engine takes no more: the owner stops and looks again.
+        _ => Kind::Corrupt,
+    };
+    Fault::new(kind, format!("{what}: {error}"), at)
+}

@@ -1,0 +1,150 @@
+//! State tables: the real one and its simulated twin do the same, and each keeps its promise over a crash.
+
+use std::process::{Command, Stdio};
+
+use syncline_model::Kind;
+use syncline_store::{FjallTable, Table};
+use syncline_testkit::mem_table::MemTable;
+use syncline_testkit::table_conformance::check;
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn row(n: u32) -> (Vec<u8>, Option<Vec<u8>>) {
+    (n.to_be_bytes().to_vec(), Some(vec![n as u8; 150]))
+}
+
+#[test]
+fn the_real_table_conforms() {
+    let dir = temp();
+    check(&FjallTable::open(dir.path()).unwrap(), 1);
+}
+
+#[test]
+fn the_simulated_table_conforms() {
+    (0..10).for_each(|seed| check(&MemTable::new(), seed));
+}
+
+#[test]
+fn rows_are_there_again_after_closing_and_one_process_has_them() {
+    let dir = temp();
+    let table = FjallTable::open(dir.path()).unwrap();
+    table.write((0..50_000).map(row).collect()).unwrap();
+    assert_eq!(FjallTable::open(dir.path()).unwrap_err().kind, Kind::Busy);
+    drop(table);
+    let table = FjallTable::open(dir.path()).unwrap();
+    assert_eq!(table.scan(b"", b"").count(), 50_000);
+    assert_eq!(table.get(&7u32.to_be_bytes()).unwrap(), row(7).1);
+}
+
+/// Not a test by itself: what [`a_killed_writer_leaves_a_prefix_of_its_batches`] starts and kills.
+#[test]
+fn writer_to_be_killed() {
+    let Ok(dir) = std::env::var("SYNCLINE_TEST_KILLED_WRITER") else {
+        return;
+    };
+    let table = FjallTable::open(dir.as_ref()).unwrap();
+    for n in 0u32.. {
+        // Two rows in one batch: both or none.
+        let value = Some(n.to_be_bytes().to_vec());
+        let pair = vec![(b"a".to_vec(), value.clone()), (b"b".to_vec(), value), row(n)];
+        table.write(pair).unwrap();
+        println!("wrote {n}");
+    }
+}
+
+#[test]
+fn a_killed_writer_leaves_a_prefix_of_its_batches() {
+    use std::io::BufRead;
+    let dir = temp();
+    for round in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "writer_to_be_killed", "--nocapture"])
+            .env("SYNCLINE_TEST_KILLED_WRITER", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.strip_prefix("wrote ")?.parse::<u32>().ok());
+        let told = told.nth(500 * round).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let table = FjallTable::open(dir.path()).unwrap();
+        let last = table.get(b"a").unwrap().unwrap();
+        assert_eq!(table.get(b"b").unwrap().unwrap(), last, "half a batch survived");
+        let last = u32::from_be_bytes(last.try_into().unwrap());
+        assert!(last >= told, "{told} was written, {last} is the last one there");
+        for n in 0..=last {
+            assert_eq!(table.get(&n.to_be_bytes()).unwrap(), row(n).1);
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_simulated_table_with_a_prefix_of_its_batches() {
+    let mut lengths = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let table = MemTable::new();
+        (0..10).for_each(|n| table.write(vec![row(n)]).unwrap());
+        table.persist().unwrap();
+        (10..20).for_each(|n| table.write(vec![row(n)]).unwrap());
+        let lost = table.crash(seed);
+        let keys: Vec<_> = table.scan(b"", b"").map(|row| row.unwrap().0).collect();
+        let wanted: Vec<_> = (0..20 - lost as u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(keys, wanted, "seed {seed}");
+        lengths.insert(keys.len());
+    }
+    assert_eq!(lengths, (10..=20).collect(), "some prefix was never seen");
+}
+
+/// Memory of this process, in MiB.
+fn resident() -> u64 {
+    let dir = syncline_store::os::OsDisk::new();
+    let proc = syncline_store::Disk::root(&dir, "/proc/self".as_ref()).unwrap();
+    let file = syncline_store::Disk::open(&dir, &proc, b"statm", false).unwrap();
+    let mut text = [0; 256];
+    let len = syncline_store::Disk::read(&dir, &file, 0, &mut text).unwrap();
+    let text = std::str::from_utf8(&text[..len]).unwrap();
+    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 >> 20
+}
+
+/// Slow: 10 million rows. `cargo test --release -p syncline-store --test tables -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement of a minute"]
+#[allow(clippy::disallowed_methods)]
+fn ten_million_rows_stay_within_the_memory_promised() {
+    let dir = temp();
+    let table = FjallTable::open(dir.path()).unwrap();
+    let start = std::time::Instant::now();
+    let mut peak = 0;
+    for first in (0..10_000_000u32).step_by(1000) {
+        let key =
+            |n: u32| format!("photos/{:04}/{:03}/holiday-{n:08}.jpeg", n / 100_000, n / 1000).into_bytes();
+        let value = |n: u32| blake3::hash(&n.to_be_bytes()).as_bytes().repeat(4)[..110].to_vec();
+        table
+            .write((first..first + 1000).map(|n| (key(n), Some(value(n)))).collect())
+            .unwrap();
+        peak = peak.max(resident());
+    }
+    table.persist().unwrap();
+    println!("written in {:?}, {peak} MiB", start.elapsed());
+    let start = std::time::Instant::now();
+    let mut rows = 0u64;
+    for row in table.scan(b"", b"") {
+        row.unwrap();
+        rows += 1;
+        if rows % 100_000 == 0 {
+            peak = peak.max(resident());
+        }
+    }
+    println!(
+        "scanned in {:?}, peak {peak} MiB, {} MB on disk",
+        start.elapsed(),
+        table.disk_space().unwrap() >> 20
+    );
+    assert_eq!(rows, 10_000_000);
+    assert!(peak < 200, "{peak} MiB");
+}
