@@ -10,6 +10,7 @@ mod compare;
 mod execute;
 mod history;
 pub mod journal;
+mod opening;
 mod parallel;
 mod plan;
 mod planning;
