@@ -47,8 +47,6 @@ fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
 pub struct Remembered {
     /// Who answered at each side when the last run ended.
     pub identity: Pair<Option<Identity>>,
-    /// Runs that ended on this base.
-    pub generation: u64,
     /// Deletions that are skipped, as the last run was told.
     pub skip_deletes: Pair<bool>,
 }

@@ -74,6 +74,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
+        let options = &self.writable(options, monitor);
         let remembered = self.base.remembered()?;
         let before = self.identities(&remembered, options).await?;
         if let Some(reasons) = self.strangers(&remembered, &before, options)? {
@@ -103,6 +104,22 @@ impl Session {
             what, &begun, planned, held, reasons, &before, options, monitor, stop,
         )
         .await
+    }
+
+    /// A side that may not be written is only read; what would be done there waits.
+    fn writable(&self, options: &Options, monitor: &dyn Monitor) -> Options {
+        let mut options = options.clone();
+        for side in Side::BOTH {
+            let profile = self.sides[side].profile();
+            if profile.read_only && options.writes[side] {
+                options.writes[side] = false;
+                monitor.event(Event::Note(&format!(
+                    "{} may not be written: changes for it wait",
+                    profile.label
+                )));
+            }
+        }
+        options
     }
 
     /// Takes the session's lock and gives the run a name that sorts by time.
@@ -186,9 +203,12 @@ impl Session {
                 Err(fault) if fault.is(Kind::NotFound) => None,
                 Err(fault) => return Err(fault),
             };
-            if now != before[side] {
+            if let Some(why) = before[side]
+                .as_ref()
+                .and_then(|before| stranger(before, now.as_ref()))
+            {
                 reasons.push(format!(
-                    "the {} root {label} was replaced during the scan",
+                    "the {} root {label} {why}: it was replaced during the scan. Nothing was changed; run again",
                     side.name()
                 ));
             }
@@ -321,11 +341,18 @@ impl Session {
                 .as_ref()
                 .is_some_and(|identity| identity.marker.is_none())
         });
+        let mut now = before.clone();
         for side in Side::BOTH {
             let writes = tally[side].counts.steps() > 0 && options.writes[side];
-            if (writes || new[side]) && !self.sides[side].profile().read_only {
-                self.mark(side, before, monitor).await?;
+            if (writes || new[side])
+                && !self.sides[side].profile().read_only
+                && let Some(identity) = &mut now[side]
+            {
+                identity.marker = self.mark(side, identity.marker.take(), monitor).await?;
             }
+        }
+        if !options.dry_run {
+            self.remember(now, options)?;
         }
         let busy = steps > 0 || !conflicts.is_empty();
         let mut report = if busy {
@@ -352,7 +379,9 @@ impl Session {
             (waiting > 0, Exit::Conflict),
         ]);
         report.reasons = reasons;
-        self.remember(options).await?;
+        if busy {
+            self.base.persist()?;
+        }
         report.seconds = self.since(begun);
         Ok(report)
     }
@@ -436,11 +465,11 @@ impl Session {
     }
 
     /// Raises the generation of a side's marker before the first change there.
-    async fn mark(&self, side: Side, before: &Pair<Option<Identity>>, monitor: &dyn Monitor) -> Result<()> {
-        let marker = match before[side].as_ref().and_then(|identity| identity.marker.clone()) {
+    async fn mark(&self, side: Side, had: Option<Marker>, monitor: &dyn Monitor) -> Result<Option<Marker>> {
+        let marker = match &had {
             Some(marker) => Marker {
+                id: marker.id.clone(),
                 generation: marker.generation + 1,
-                ..marker
             },
             None => {
                 let id = format!("{:016x}{:016x}", self.env.dice.roll(), self.env.dice.roll());
@@ -453,9 +482,9 @@ impl Session {
                     "{}: no marker can be written there, so a restored copy of it could not be recognised",
                     self.sides[side].profile().label
                 )));
-                Ok(())
+                Ok(had)
             }
-            marked => marked,
+            marked => marked.map(|()| Some(marker)),
         }
     }
 
@@ -494,16 +523,19 @@ impl Session {
         Ok(false)
     }
 
-    /// Who answers now is who must answer next time.
-    async fn remember(&self, options: &Options) -> Result<()> {
-        let mut remembered = self.base.remembered()?;
-        for side in Side::BOTH {
-            remembered.identity[side] = Some(self.sides[side].identity().await?);
+    /// Who answers now is who must answer next time: remembered before the first change, so that a marker that was
+    /// raised is never ahead of what a killed run remembers by more than its own step.
+    fn remember(&self, now: Pair<Option<Identity>>, options: &Options) -> Result<()> {
+        let known = self.base.remembered()?;
+        let told = Remembered {
+            identity: now,
+            skip_deletes: options.skip_deletes,
+        };
+        if told == known {
+            Ok(())
+        } else {
+            self.base.remember(&told)
         }
-        remembered.generation += 1;
-        remembered.skip_deletes = options.skip_deletes;
-        self.base.remember(&remembered)?;
-        self.base.persist()
     }
 
     /// Conflicts that wait to be settled.
