@@ -8,6 +8,7 @@ pub mod conflict_name;
 pub mod diff;
 pub mod entry;
 pub mod env;
+pub mod escape;
 pub mod fault;
 pub mod filter;
 pub mod merge;

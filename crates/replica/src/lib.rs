@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod local;
 pub mod seam;
 
+pub use bucket::{BucketOptions, BucketReplica};
 pub use local::{LocalOptions, LocalReplica};
 pub use seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};

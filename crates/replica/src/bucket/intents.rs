@@ -1,0 +1,285 @@
+//! A directory moved within the store: copies and removals, by lists that are written down first, so that a killed move never leaves a
+//! file under both names for long.
+//!
+//! Invariant: a source object is removed only when its copy stands and the source still bears the tag that was copied. A list that is
+//! found later is finished object by object under the same condition; an object that others have touched stays where it is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use syncline_model::{Change, Entry, Fault, Kind, Observation, RelPath, Result, Slot, Tag, escape};
+use syncline_store::{Cond, Key, Listed};
+
+use super::blobs::{self, INTENTS, copy, list_all, read_whole, write_whole};
+use super::edit::{BucketEdit, carry_over};
+use super::metadata::{self, Metadata};
+use super::row::Row;
+use super::{Shared, lock};
+use crate::seam::Applied;
+
+/// Objects on one list.
+const LIST: usize = 4000;
+const AT_ONCE: usize = 32;
+const INTENT_MAX: u64 = 64 << 20;
+
+/// A list of objects on their way: what follows the prefix, and the tag that is copied.
+#[derive(Debug, Serialize, Deserialize)]
+struct Intent {
+    from: String,
+    to: String,
+    objects: Vec<(String, Tag)>,
+}
+
+fn prefix(shared: &Shared) -> String {
+    format!("{INTENTS}{}/", shared.options.device)
+}
+
+/// Moves the directory `from` to the path of the change, where nothing may stand.
+pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath) -> Result<Applied> {
+    let shared = &edit.shared;
+    let to = &change.path;
+    let Some(new) = &change.new else {
+        return Err(Fault::new(Kind::Bug, "a move to nowhere", from));
+    };
+    if to.is_within(from) {
+        return Err(Fault::new(
+            Kind::Invalid,
+            "a directory cannot be moved into itself",
+            to,
+        ));
+    }
+    match &change.old {
+        Some(old) if old.entry.is_dir() => edit.remove_dir(to).await?,
+        Some(_) => drop(edit.clear_for_dir(change).await?),
+        None if shared.find(to, edit.options.classes).await?.is_some() => {
+            return Err(shared.changed("something is there now", to));
+        }
+        None => (),
+    }
+    let (source, target) = (blobs::dir_key_of(from)?, blobs::dir_key_of(to)?);
+    let row = shared.tables.lookup(&Slot::of(from, true), None).await?;
+    let stood = row.map(|row| Observation {
+        entry: row.entry,
+        tag: Tag::None,
+    });
+    let entry = carry_over(new, stood.as_ref());
+    let mut listing = shared.store.list(source.as_str(), None).await?;
+    let (mut met, mut objects) = (false, Vec::new());
+    let numbers = AtomicU64::new(0);
+    loop {
+        let page = listing.next().await?;
+        let last = page.is_none();
+        for Listed { key, blob } in page.into_iter().flatten() {
+            let rest = &key.as_str()[source.as_str().len()..];
+            let path = escape::decode(key.as_str().trim_end_matches('/')).ok();
+            let gone = path.is_some_and(|path| {
+                lock(&shared.overlay).removed(&Slot::of(&path, key.as_str().ends_with('/')))
+            });
+            if !gone {
+                met = true;
+                objects.push((rest.to_owned(), blob.tag));
+            }
+        }
+        if objects.len() >= LIST || (last && !objects.is_empty()) {
+            let number = numbers.fetch_add(1, Ordering::Relaxed);
+            let key = Key::new(format!("{}{}-{number:08x}", prefix(shared), edit.options.run))?;
+            let list = std::mem::take(&mut objects);
+            let intent = Intent {
+                from: source.as_str().to_owned(),
+                to: target.as_str().to_owned(),
+                objects: list,
+            };
+            move_listed(edit, &intent, &key).await?;
+        }
+        if last {
+            break;
+        }
+    }
+    let fresh = lock(&edit.dirs).move_fresh(from, to);
+    if !met && !fresh {
+        return Err(shared.changed("the directory that should move is no longer there", from));
+    }
+    shared.tables.put(&Slot::of(from, true), None)?;
+    edit.record_dir(to, entry.clone())?;
+    let mut dirs = lock(&edit.dirs);
+    dirs.touched(to, shared);
+    dirs.moved_away(from);
+    dirs.thinned(from);
+    Ok(Applied {
+        now: Some(Observation {
+            entry,
+            tag: Tag::None,
+        }),
+        trashed: None,
+    })
+}
+
+impl BucketEdit {
+    async fn clear_for_dir(&self, change: &Change) -> Result<()> {
+        let key = blobs::key_of(&change.path)?;
+        let (_, tag, _) = self.clear_way(change, &key).await?;
+        self.remove_object(&change.path, key, &tag.unwrap_or(Tag::None))
+            .await
+    }
+}
+
+async fn move_listed(edit: &BucketEdit, intent: &Intent, at: &Key) -> Result<()> {
+    let shared = &edit.shared;
+    let bytes =
+        postcard::to_stdvec(intent).map_err(|why| Fault::new(Kind::Bug, why.to_string(), at.as_str()))?;
+    let listed = write_whole(&*shared.store, at, bytes.into(), Metadata::new(), Cond::Any).await?;
+    let copies: Vec<_> = intent
+        .objects
+        .iter()
+        .map(|(rest, tag)| copy_one(edit, intent, rest, tag))
+        .collect();
+    stream::iter(copies)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    let mut removed = Vec::new();
+    for (rest, tag) in &intent.objects {
+        removed.push((Key::new(format!("{}{rest}", intent.from))?, Cond::Is(tag.clone())));
+    }
+    for batch in removed.chunks(1000) {
+        for (answer, (key, cond)) in shared.store.remove(batch).await.into_iter().zip(batch) {
+            match answer {
+                Ok(()) => {
+                    if let (Ok(path), Cond::Is(tag)) = (escape::decode(key.as_str()), cond) {
+                        edit.forget(&path, tag)?;
+                    }
+                }
+                // Changed meanwhile by somebody: their version stays where it is.
+                Err(fault) if matches!(fault.kind, Kind::Changed | Kind::NotFound) => (),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+    blobs::remove(&*shared.store, at.clone(), Cond::Is(listed.tag)).await
+}
+
+async fn copy_one(edit: &BucketEdit, intent: &Intent, rest: &str, tag: &Tag) -> Result<()> {
+    let shared = &edit.shared;
+    let (from, to) = (
+        Key::new(format!("{}{rest}", intent.from))?,
+        Key::new(format!("{}{rest}", intent.to))?,
+    );
+    let blob = match copy(&*shared.store, &from, tag, &to, Cond::Absent, None).await {
+        // Removed or changed by somebody since it was listed: not ours to move.
+        Err(fault) if fault.is(Kind::NotFound) => return Ok(()),
+        copied => copied?,
+    };
+    let paths = (
+        escape::decode(from.as_str().trim_end_matches('/')),
+        escape::decode(to.as_str().trim_end_matches('/')),
+    );
+    let (Ok(from), Ok(to)) = paths else { return Ok(()) };
+    if rest.ends_with('/') {
+        return move_dir_row(edit, &from, &to).await;
+    }
+    if let (Some(from), Some(to)) = (from.parent(), to.parent()) {
+        move_dir_row(edit, &from, &to).await?;
+    }
+    let md5 = blobs::md5_of(&*shared.store, &blob);
+    let seen = syncline_store::Blob {
+        tag: tag.clone(),
+        ..blob.clone()
+    };
+    let row = shared
+        .tables
+        .lookup(&Slot::of(&from, false), Some((&seen, md5)))
+        .await?;
+    if let Some(row) = row {
+        edit.record(&to, None, row.entry, blob)?;
+    } else {
+        let now = shared.options.clock.elapsed();
+        lock(&shared.overlay).wrote(Slot::of(&to, false), None, Some(blob), now);
+    }
+    Ok(())
+}
+
+async fn move_dir_row(edit: &BucketEdit, from: &RelPath, to: &RelPath) -> Result<()> {
+    let tables = &edit.shared.tables;
+    if tables.lookup(&Slot::of(to, true), None).await?.is_some() {
+        return Ok(());
+    }
+    match tables.lookup(&Slot::of(from, true), None).await? {
+        Some(Row {
+            entry: entry @ Entry::Dir(_),
+            ..
+        }) => edit.record_dir(to, entry),
+        _ => Ok(()),
+    }
+}
+
+/// Finishes what dead runs of this device had begun to move.
+pub(super) async fn recover(shared: &Shared) -> Result<()> {
+    for Listed { key, .. } in list_all(&*shared.store, &prefix(shared)).await? {
+        let (blob, bytes) = read_whole(&*shared.store, &key, INTENT_MAX, None).await?;
+        let intent: Intent = postcard::from_bytes(&bytes).map_err(|why| {
+            Fault::new(
+                Kind::Corrupt,
+                "the list of a move under way cannot be read",
+                key.as_str(),
+            )
+            .because(why)
+            .hint("remove that object; files that were being moved then stand under both names")
+        })?;
+        let moves: Vec<_> = intent
+            .objects
+            .iter()
+            .map(|(rest, tag)| finish_one(shared, &intent, rest, tag))
+            .collect();
+        stream::iter(moves)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        blobs::remove(&*shared.store, key, Cond::Is(blob.tag)).await?;
+    }
+    Ok(())
+}
+
+/// Removes a source whose copy stands, or makes the copy first; leaves alone what others have touched.
+async fn finish_one(shared: &Shared, intent: &Intent, rest: &str, tag: &Tag) -> Result<()> {
+    let (from, to) = (
+        Key::new(format!("{}{rest}", intent.from))?,
+        Key::new(format!("{}{rest}", intent.to))?,
+    );
+    let absent = |fault: Fault| {
+        if fault.is(Kind::NotFound) {
+            Ok(None)
+        } else {
+            Err(fault)
+        }
+    };
+    let source = shared.store.stat(&from).await.map(Some).or_else(absent)?;
+    let Some(source) = source.filter(|source| source.tag == *tag) else {
+        return Ok(());
+    };
+    let stands = match shared.store.stat(&to).await.map(Some).or_else(absent)? {
+        Some(target) => {
+            let md5s = (
+                blobs::md5_of(&*shared.store, &source),
+                blobs::md5_of(&*shared.store, &target),
+            );
+            let digest = |blob: &syncline_store::Blob| blob.metadata.as_ref().and_then(metadata::digest);
+            let equal = match (md5s, digest(&source), digest(&target)) {
+                ((Some(a), Some(b)), ..) => a == b,
+                (_, Some(a), Some(b)) => a == b,
+                _ => source.tag == target.tag,
+            };
+            equal && source.size == target.size
+        }
+        None => copy(&*shared.store, &from, tag, &to, Cond::Absent, None)
+            .await
+            .is_ok(),
+    };
+    if stands {
+        match blobs::remove(&*shared.store, from, Cond::Is(tag.clone())).await {
+            Err(fault) if matches!(fault.kind, Kind::Changed | Kind::NotFound) => (),
+            done => done?,
+        }
+    }
+    Ok(())
+}
