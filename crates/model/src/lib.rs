@@ -11,6 +11,7 @@ pub mod env;
 pub mod escape;
 pub mod fault;
 pub mod filter;
+mod glob;
 pub mod merge;
 pub mod moves;
 pub mod path;
