@@ -223,7 +223,7 @@ fn class(pattern: &[u8], mut at: usize) -> Result<(Class, usize), &'static str> 
                 let length = pattern[at + 2..].iter().position(|&b| b == b']').ok_or(OPEN)?;
                 if let Some(name) = pattern[at + 2..at + 2 + length].strip_suffix(b":") {
                     let is_in = named_class(name).ok_or("a class of characters has no such name")?;
-                    (0..=u8::MAX).filter(|b| is_in(b)).for_each(|b| class.set(b));
+                    (0..=u8::MAX).filter(is_in).for_each(|b| class.set(b));
                     low = None;
                     at += 2 + length + 1;
                 } else {
