@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Benchmarks: this program beside what a user would pick instead, in one run, medians and ratios.
+
+usage: bench.py [--binary PATH] [--work DIR] [--runs N] [CASE ...]
+
+Every line names the durability tier. "floor" is the fastest way to get the same durable result with plain tools.
+A tree is made once and kept in --work. Cases: no-change, first-small, first-big, changed, rename, bucket.
+"""
+import argparse, json, os, random, resource, shutil, statistics, subprocess, sys, time
+
+def sh(*args, **kw):
+    env = dict(os.environ, HOME=kw.pop("home", os.environ.get("HOME", "/root")), **kw.pop("env", {}))
+    out = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, **kw)
+    if out.returncode not in (0,):
+        sys.exit(f"{' '.join(args)}: exit {out.returncode}\n{out.stdout.decode(errors='replace')[-2000:]}{out.stderr.decode(errors='replace')[-2000:]}")
+    return out.stdout.decode(errors="replace")
+
+def timed(*args, **kw):
+    """Seconds and peak memory in MiB of the process tree's largest member."""
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        null = os.open("/dev/null", os.O_WRONLY)
+        log = os.open("/tmp/syncline-bench.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(null, 1), os.dup2(log, 2)
+        os.environ.update(kw.get("env", {}))
+        os.execvp(args[0], args)
+    _, status, usage = os.wait4(pid, 0)
+    took = time.monotonic() - start
+    code = os.waitstatus_to_exitcode(status)
+    if code not in kw.get("ok", (0,)):
+        sys.exit(f"{' '.join(args)}: exit {code}\n{open('/tmp/syncline-bench.err').read()[-2000:]}")
+    return took, usage.ru_maxrss / 1024
+
+def tree(root, dirs, per, size, seed=1):
+    """dirs directories of per files of size bytes each; kept when it is there."""
+    if os.path.exists(root + ".made"):
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    dice = random.Random(seed)
+    for d in range(dirs):
+        at = f"{root}/d{d // 100:03}/e{d % 100:03}"
+        os.makedirs(at)
+        for f in range(per):
+            with open(f"{at}/file{f:05}.bin", "wb") as out:
+                out.write(dice.randbytes(size))
+    open(root + ".made", "w").close()
+
+def settle():
+    os.sync()
+    time.sleep(0)
+
+class Case:
+    def __init__(self, args):
+        self.a, self.times, self.memory = args, {}, {}
+    def add(self, who, result):
+        self.times.setdefault(who, []).append(result[0])
+        self.memory[who] = max(self.memory.get(who, 0), result[1])
+    def show(self, name, tier, targets):
+        medians = {who: statistics.median(t) for who, t in self.times.items()}
+        ours = medians["syncline"]
+        for who, median in medians.items():
+            ratio = "" if who == "syncline" else f"  ours/{who} {ours / median:.2f}"
+            limit = f" (must be at most {targets[who]})" if who in targets else ""
+            verdict = "" if who not in targets else ("  met" if ours / median <= targets[who] else "  MISSED")
+            print(f"{name:12} {who:22} {median:8.3f} s  {self.memory[who]:7.0f} MiB{ratio}{limit}{verdict}  [{tier}]", flush=True)
+        return medians
+
+def fresh(*paths):
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+    settle()
+
+def no_change(a):
+    src, dst, state = f"{a.work}/million", f"{a.work}/million.copy", f"{a.work}/state.million"
+    tree(src, a.dirs, 100, 16)
+    if not os.path.exists(dst + ".made"):
+        fresh(dst, state); sh("cp", "-a", src, dst); open(dst + ".made", "w").close()
+    case, home = Case(a), f"{a.work}/unison.home"
+    timed(a.binary, "sync", src, dst, "--state", state, "-q")
+    timed(a.binary, "sync", src, dst, "--state", state, "-q")
+    unison = ["unison", src, dst, "-batch", "-auto", "-silent", "-times", "-perms", "-1"]
+    os.makedirs(home, exist_ok=True)
+    if not a.no_unison:
+        timed(*unison, env={"UNISON": home}, ok=(0, 1))
+    for _ in range(a.runs):
+        case.add("syncline", timed(a.binary, "sync", src, dst, "--state", state, "-q"))
+        case.add("rsync -a", timed("rsync", "-a", src + "/", dst + "/"))
+        if not a.no_unison:
+            case.add("unison", timed(*unison, env={"UNISON": home}, ok=(0, 1)))
+    case.show("no-change", "nothing to write", {"rsync -a": 0.7, "unison": 0.3})
+    print(f"no-change    memory {case.memory['syncline']:.0f} MiB (must be at most 150)")
+
+def first(a, name, dirs, per, size, targets):
+    src = f"{a.work}/{name}"
+    tree(src, dirs, per, size)
+    case = Case(a)
+    for _ in range(a.runs):
+        for who in ("syncline", "cp -a + sync -f", "rsync -a + sync -f"):
+            dst, state = f"{a.work}/{name}.dst", f"{a.work}/{name}.state"
+            fresh(dst, state)
+            if who == "syncline":
+                case.add(who, timed(a.binary, "sync", src, dst, "--state", state, "-q"))
+            else:
+                tool = f"cp -a {src} {dst}" if who[0] == "c" else f"rsync -a {src}/ {dst}/"
+                case.add(who, timed("sh", "-c", f"{tool} && sync -f {dst}"))
+    case.show(name, "durable at exit", targets)
+    fresh(f"{a.work}/{name}.dst", f"{a.work}/{name}.state")
+
+def changed(a):
+    src = f"{a.work}/first-small"
+    tree(src, 1000, 100, 1024)
+    case = Case(a)
+    trees = {}
+    for who in ("syncline", "rsync -a + sync -f"):
+        mine, dst, state = (f"{a.work}/changed.{who[:4]}.{x}" for x in ("src", "dst", "state"))
+        fresh(mine, dst, state)
+        sh("cp", "-a", src, mine); sh("cp", "-a", src, dst)
+        if who == "syncline":
+            timed(a.binary, "sync", mine, dst, "--state", state, "-q")
+        trees[who] = (mine, dst, state)
+    dice = random.Random(7)
+    for _ in range(a.runs):
+        for who, (mine, dst, state) in trees.items():
+            for _ in range(1000):
+                d, f = dice.randrange(1000), dice.randrange(100)
+                with open(f"{mine}/d{d // 100:03}/e{d % 100:03}/file{f:05}.bin", "wb") as out:
+                    out.write(dice.randbytes(1024 + dice.randrange(64)))
+            settle()
+            if who == "syncline":
+                case.add(who, timed(a.binary, "sync", mine, dst, "--state", state, "-q"))
+            else:
+                case.add(who, timed("sh", "-c", f"rsync -a {mine}/ {dst}/ && sync -f {dst}"))
+    case.show("changed", "durable at exit", {"rsync -a + sync -f": 1.0})
+    for paths in trees.values():
+        fresh(*paths)
+
+def rename(a):
+    src, dst, state = (f"{a.work}/rename.{x}" for x in ("src", "dst", "state"))
+    fresh(src, dst, state)
+    os.makedirs(src)
+    big = f"{src}/old"
+    os.makedirs(big)
+    for f in range(100_000):
+        with open(f"{big}/file{f:06}", "wb") as out:
+            out.write(b"x%d" % f)
+    time.sleep(0.1)
+    sh(a.binary, "sync", src, dst, "--state", state, "-q")
+    sh(a.binary, "sync", src, dst, "--state", state, "-q")
+    scans, runs, name = [], [], "old"
+    for n in range(a.runs):
+        scans.append(timed(a.binary, "sync", src, dst, "--state", state, "-q")[0])
+        new = f"new{n}"
+        os.rename(f"{src}/{name}", f"{src}/{new}")
+        name = new
+        start = time.monotonic()
+        out = sh(a.binary, "sync", src, dst, "--state", state, "--json")
+        runs.append(time.monotonic() - start)
+        summary = json.loads(out.strip().splitlines()[-1])
+    after = statistics.median(runs) - statistics.median(scans)
+    print(f"rename       100,000 files: {statistics.median(runs):.3f} s in all, {after:.3f} s after the scan (must be at most 1)"
+          f"{'  met' if after <= 1 else '  MISSED'}; right {summary['right']}  [durable at exit]")
+    fresh(src, dst, state)
+
+def bucket(a):
+    src = f"{a.work}/bucket.src"
+    tree(src, 200, 100, 4096)
+    data = f"{a.work}/bucket.data"
+    fresh(data); os.makedirs(f"{data}/ours"); os.makedirs(f"{data}/theirs")
+    server = subprocess.Popen([a.server, data], stdout=subprocess.PIPE, text=True)
+    line = server.stdout.readline()
+    env = {}
+    for word in line.split():
+        if word.startswith("http"):
+            env["endpoint"] = word.strip()
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        env[key] = os.environ.get(key, "syncline")
+    for word in line.replace("export", " ").split():
+        if "=" in word and word.split("=")[0] in env:
+            env[word.split("=")[0]] = word.split("=", 1)[1]
+    creds = {k: env[k] for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    rclone = ["rclone", "copy", "--transfers", "16", "--checkers", "16", "--s3-provider", "Other", "--s3-env-auth",
+              "--s3-endpoint", env["endpoint"], "--s3-region", "us-east-1", "--s3-no-check-bucket", "-q"]
+    url = f"s3://ours/t?endpoint={env['endpoint']}&region=us-east-1"
+    try:
+        up, down = Case(a), Case(a)
+        for n in range(a.runs):
+            state = f"{a.work}/bucket.state"
+            fresh(state, f"{a.work}/back", f"{a.work}/back.state")
+            target = url.replace("/t?", f"/t{n}?")
+            up.add("syncline", timed(a.binary, "sync", src, target, "--state", state, "--jobs", "16", "-q", env=creds))
+            up.add("rclone copy", timed(*rclone, src, f":s3:theirs/t{n}", env=creds))
+            os.makedirs(f"{a.work}/back")
+            down.add("syncline", timed(a.binary, "sync", f"{a.work}/back", target, "--state", f"{a.work}/back.state",
+                                       "--jobs", "16", "-q", env=creds))
+            fresh(f"{a.work}/back2")
+            down.add("rclone copy", timed(*rclone, f":s3:theirs/t{n}", f"{a.work}/back2", env=creds))
+        up.show("bucket-up", "server's word", {"rclone copy": 0.7})
+        down.show("bucket-down", "ours durable at exit", {"rclone copy": 0.7})
+    finally:
+        server.kill()
+    fresh(data, f"{a.work}/back", f"{a.work}/back2")
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    p = argparse.ArgumentParser()
+    p.add_argument("--binary", default=f"{here}/../target/release/syncline")
+    p.add_argument("--server", default=f"{here}/../target/release/s3-server")
+    p.add_argument("--work", default="/tmp/syncline-bench")
+    p.add_argument("--runs", type=int, default=5)
+    p.add_argument("--dirs", type=int, default=10_000, help="directories of 100 files in no-change")
+    p.add_argument("--no-unison", action="store_true")
+    p.add_argument("cases", nargs="*")
+    a = p.parse_args()
+    os.makedirs(a.work, exist_ok=True)
+    cases = {
+        "no-change": lambda: no_change(a),
+        "first-small": lambda: first(a, "first-small", 1000, 100, 1024, {"cp -a + sync -f": 1.0, "rsync -a + sync -f": 0.6}),
+        "first-big": lambda: first(a, "first-big", 20, 100, 1 << 20, {"cp -a + sync -f": 1.1}),
+        "changed": lambda: changed(a),
+        "rename": lambda: rename(a),
+        "bucket": lambda: bucket(a),
+    }
+    for name in a.cases or cases:
+        cases[name]()
+
+main()
