@@ -3,12 +3,20 @@
 
 pub mod disk;
 pub mod fjall_table;
+pub mod layers;
+pub mod open;
 pub mod os;
 pub mod real;
+pub mod s3;
 pub mod seam;
 pub mod table;
+pub mod url;
+pub mod world;
 
 pub use disk::{Attrs, Disk, Found, Node, Place, Range, Space, Stat, Sync, Target};
 pub use fjall_table::FjallTable;
+pub use layers::{Counts, Meter};
+pub use open::{OpenOptions, open};
 pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
 pub use table::{Batch, Rows, Table};
+pub use world::World;

@@ -46,7 +46,7 @@ pub enum Cond {
 }
 
 /// What this store really does, found by probing and not by what its library claims.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Caps {
     /// `publish` under `Absent` is refused by the store itself when something is there.
     pub if_absent: bool,
@@ -66,6 +66,21 @@ pub struct Caps {
     pub versions: bool,
     /// Largest object written in one request, in bytes; larger ones go in parts.
     pub single_max: u64,
+}
+
+impl Caps {
+    /// Nothing is believed.
+    pub const LEAST: Self = Self {
+        if_absent: false,
+        if_is: false,
+        remove_if_is: false,
+        sorted: false,
+        tag_is_md5: false,
+        metadata: false,
+        reuse: false,
+        versions: false,
+        single_max: 5 << 30,
+    };
 }
 
 /// What is known of a blob.

@@ -3,4 +3,7 @@
 pub mod env;
 pub mod here;
 pub mod mem_table;
+pub mod moto;
+pub mod s3_server;
+pub mod store_conformance;
 pub mod table_conformance;
