@@ -54,6 +54,8 @@ pub struct Execution<'a> {
     pub(crate) counts: Pair<Counts>,
     pub(crate) problems: u64,
     pub(crate) stopped: bool,
+    /// Nothing new is begun after this, by the run's clock.
+    pub(crate) deadline: Option<std::time::Duration>,
     /// Changes without a base: an undo or a restore, whose result the next sync is to see as an edit.
     pub(crate) detached: bool,
     parts: HashMap<Slot, Settle>,
@@ -95,6 +97,7 @@ impl<'a> Execution<'a> {
             counts: Pair::default(),
             problems: 0,
             stopped: false,
+            deadline: None,
             detached: false,
             parts: HashMap::new(),
             failed: HashSet::new(),
@@ -144,8 +147,8 @@ impl<'a> Execution<'a> {
     pub async fn sequence(&mut self, steps: Vec<Step>) -> Result<()> {
         let mut jobs = Vec::with_capacity(steps.len());
         for step in steps {
-            if self.stop.soft() {
-                self.stopped = true;
+            self.stopped |= self.over();
+            if self.stopped {
                 break;
             }
             let is_dir = step.change.new.as_ref().map(Entry::is_dir);
@@ -163,6 +166,14 @@ impl<'a> Execution<'a> {
             });
         }
         self.in_order(jobs).await
+    }
+
+    /// True when nothing new may be begun.
+    fn over(&self) -> bool {
+        self.stop.soft()
+            || self
+                .deadline
+                .is_some_and(|deadline| self.env.clock.elapsed() >= deadline)
     }
 
     /// Something that cannot be taken back.
@@ -184,9 +195,7 @@ impl<'a> Execution<'a> {
                 break;
             };
             let Some(step) = item.step.clone() else { continue };
-            if self.stop.soft() {
-                self.stopped = true;
-            }
+            self.stopped |= self.over();
             if self.stopped || self.waits(&step) {
                 self.moves_failed |= step.action == Action::Move;
                 self.failed.insert(item.slot);
@@ -338,8 +347,8 @@ impl<'a> Execution<'a> {
                 step,
                 staged: None,
             };
-            if self.stopped || self.stop.soft() || self.waits(&job.step) {
-                self.stopped |= self.stop.soft();
+            self.stopped |= self.over();
+            if self.stopped || self.waits(&job.step) {
                 self.failed.insert(job.item.slot);
                 continue;
             }

@@ -362,6 +362,7 @@ impl Session {
                 &self.env, options, monitor, stop, hands, &self.base, journal, trust,
             );
             execution.held = held;
+            execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
             let outcome = execution.run(draft.finish()?).await;
             self.close(begun, execution, outcome).await?
         } else {
