@@ -12,11 +12,13 @@ pub mod escape;
 pub mod fault;
 pub mod filter;
 mod glob;
+pub mod guard;
 pub mod merge;
 pub mod moves;
 pub mod path;
 pub mod plan;
 pub mod replica;
+pub mod retain;
 
 pub use entry::{
     Change, Content, Digest, Entry, From, LinkId, Meta, Observation, Owner, Sameness, Special, Stamp, Tag,

@@ -1,5 +1,7 @@
 //! The filter against the real `git check-ignore`: thousands of random rules and names; skipped (and said) where there is no git.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -23,18 +23,7 @@ pub struct Env {
     pub spawn: Arc<dyn Spawn>,
 }
 
-/// A brake on removals, and likewise on overwrites.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaxDelete {
-    /// More than half of a side's files (of at least 10), or more than 1,000 that are more than a twentieth of it.
-    Default,
-    /// At most so many.
-    Count(u64),
-    /// At most so many in a hundred.
-    Percent(u8),
-    /// No brake.
-    None,
-}
+pub use syncline_model::guard::MaxDelete;
 
 /// All that a run depends on.
 #[derive(Clone)]

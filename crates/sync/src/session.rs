@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use syncline_model::guard::Cause;
 use syncline_model::{Fault, Identity, Kind, Marker, Pair, Result, Side};
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
@@ -242,8 +243,11 @@ impl Session {
         let before = files_before(&planned.seen);
         for side in Side::BOTH {
             let tally = &planned.draft.tally[side];
-            for (what, count) in [("removed", tally.removals), ("overwritten", tally.overwrites)] {
-                if !over(options.max_delete, count, before[side], what == "removed") {
+            for (what, cause, count) in [
+                ("removed", Cause::Removals, tally.removals),
+                ("overwritten", Cause::Overwrites, tally.overwrites),
+            ] {
+                if !options.max_delete.stops(cause, count, before[side]) {
                     continue;
                 }
                 held[side] = true;
@@ -566,17 +570,6 @@ fn stranger(known: &Identity, found: Option<&Identity>) -> Option<String> {
         )),
         (None, _) if known.place != found.place => Some("is another place than last time".into()),
         _ => None,
-    }
-}
-
-/// True when so many are too many.
-fn over(limit: crate::api::MaxDelete, count: u64, of: u64, removal: bool) -> bool {
-    use crate::api::MaxDelete;
-    match limit {
-        MaxDelete::None => false,
-        MaxDelete::Count(most) => removal && count > most,
-        MaxDelete::Percent(most) => removal && count * 100 > of * u64::from(most),
-        MaxDelete::Default => (of >= 10 && count * 2 > of) || (count > 1000 && count * 20 > of),
     }
 }
 
