@@ -5,12 +5,13 @@
 mod bucket_support;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bucket_support::*;
 use syncline_model::{Change, Digest, Entry, From, Kind, Meta, Time};
 use syncline_replica::{BucketReplica, Replica};
 use syncline_store::Store;
+use syncline_testkit::mem_table::MemTable;
 
 fn both() -> [Arc<MemStore>; 2] {
     [Arc::new(MemStore::new()), Arc::new(MemStore::unconditional())]
@@ -424,39 +425,6 @@ fn with_state(device: &str) -> (syncline_replica::BucketOptions, Arc<MemTable>) 
     )
 }
 
-/// A state table that outlives the replica.
-#[derive(Default)]
-struct MemTable(Mutex<std::collections::BTreeMap<Vec<u8>, Vec<u8>>>);
-
-impl syncline_store::Table for MemTable {
-    fn get(&self, key: &[u8]) -> syncline_model::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(key).cloned())
-    }
-    fn scan(&self, prefix: &[u8], from: &[u8]) -> syncline_store::Rows {
-        let rows = self.0.lock().unwrap();
-        let found = rows
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix) && &key[..] >= from);
-        let found: Vec<_> = found
-            .map(|(key, value)| Ok((key.clone(), value.clone())))
-            .collect();
-        Box::new(found.into_iter())
-    }
-    fn write(&self, batch: syncline_store::Batch) -> syncline_model::Result<()> {
-        let mut rows = self.0.lock().unwrap();
-        for (key, value) in batch {
-            match value {
-                Some(value) => drop(rows.insert(key, value)),
-                None => drop(rows.remove(&key)),
-            }
-        }
-        Ok(())
-    }
-    fn persist(&self) -> syncline_model::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn b8_a_broken_upload_goes_on_where_it_was() {
     let store = Arc::new(MemStore::new());
@@ -657,4 +625,97 @@ async fn b5_an_answer_that_was_lost_is_no_conflict() {
             .unwrap_err()
             .is(Kind::Changed)
     );
+}
+
+#[tokio::test]
+async fn what_this_session_does_not_carry_is_kept() {
+    let store = Arc::new(MemStore::new());
+    let replica = replica(&store, "one");
+    let edit = replica.edit(&run("r")).await.unwrap();
+    let mut full = meta();
+    full.xattrs = Some(Box::new(vec![(b"user.a".to_vec(), b"1".to_vec())]));
+    let new = Entry::File(full.clone(), syncline_model::Content::unread(1), None);
+    let staged = edit.stage(&path("f"), &new, Text::new(b"x")).await.unwrap();
+    edit.apply(&change("f", None, Some(new)), Some(staged))
+        .await
+        .unwrap();
+    edit.finish().await.unwrap();
+    // A session without modes and attributes replaces the bytes, then moves the file.
+    let classes = syncline_model::Classes {
+        mode: false,
+        ..Default::default()
+    };
+    let scope = syncline_model::Scope {
+        classes,
+        ..Default::default()
+    };
+    let two = replica_of(&store);
+    let old = two.find(&path("f"), &scope).await.unwrap().unwrap();
+    assert_eq!(
+        (old.entry.meta().unwrap().mode, &old.entry.meta().unwrap().xattrs),
+        (None, &None)
+    );
+    let edit = two
+        .edit(&syncline_replica::EditOptions { classes, ..run("r2") })
+        .await
+        .unwrap();
+    let bare = Meta { mode: None, ..meta() };
+    let new = Entry::File(bare, syncline_model::Content::unread(2), None);
+    let staged = edit.stage(&path("f"), &new, Text::new(b"22")).await.unwrap();
+    let now = edit
+        .apply(&change("f", Some(old), Some(new)), Some(staged))
+        .await
+        .unwrap()
+        .now
+        .unwrap();
+    let to = Change {
+        from: Some(From::Move(path("f"))),
+        ..change("g", None, Some(now.entry))
+    };
+    edit.apply(&to, None).await.unwrap();
+    edit.finish().await.unwrap();
+    assert_eq!(tree(&replica).await[0].what.entry.meta(), Some(&full));
+}
+
+#[tokio::test]
+async fn links_that_are_made_at_once_share_their_tables() {
+    let store = Arc::new(MemStore::new());
+    let replica = replica(&store, "one");
+    let edit = replica.edit(&run("r")).await.unwrap();
+    store.reset();
+    let links = (0..64).map(|n| {
+        let edit = edit.clone();
+        async move {
+            let link = Entry::Link(Meta::default(), format!("to{n}").into_bytes().into());
+            edit.apply(&change(&format!("l{n}"), None, Some(link)), None)
+                .await
+                .unwrap();
+        }
+    });
+    futures::future::join_all(links).await;
+    // In memory nothing waits, so every write is alone; what counts is that none is lost or doubled.
+    edit.finish().await.unwrap();
+    let found = tree(&replica_of(&store)).await;
+    assert!(found.len() == 64 && found.iter().all(|row| matches!(row.what.entry, Entry::Link(..))));
+}
+
+#[tokio::test]
+async fn a_link_is_never_seen_as_a_file_wherever_its_maker_dies() {
+    for die in 0..6 {
+        let store = Arc::new(MemStore::new());
+        let replica = replica(&store, "one");
+        let edit = replica.edit(&run("r")).await.unwrap();
+        {
+            let mut world = store.world.lock().unwrap();
+            world.die_after = Some(world.writes + die);
+        }
+        let link = Entry::Link(Meta::default(), b"target"[..].into());
+        let done = edit
+            .apply(&change("l", None, Some(link.clone())), None)
+            .await
+            .is_ok();
+        let found = tree(&replica_of(&store)).await;
+        assert!(found.iter().all(|row| row.what.entry == link), "died after {die}");
+        assert!(!done || found.len() == 1);
+    }
 }

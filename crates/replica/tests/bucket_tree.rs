@@ -344,7 +344,7 @@ async fn only_what_is_asked_for_is_listed() {
         store.put(key, b"x", &[]);
     }
     let mut only = scope();
-    only.only = vec![path("a/b")];
+    only.only = vec![path("a/b/d"), path("a/b"), path("a/b")];
     let found = rows(replica(&store, "one").scan(&only).await.unwrap()).await;
     let found: Vec<_> = found.iter().map(|row| row.slot.to_string()).collect();
     assert_eq!(found, ["a/b", "a/b/", "a/b/c", "a/b/d/", "a/b/d/e"]);
@@ -421,4 +421,17 @@ async fn a_walk_of_nothing_ends() {
     let store = Arc::new(MemStore::new());
     let mut walk: Box<dyn Walk> = replica(&store, "one").scan(&scope()).await.unwrap();
     assert!(walk.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_listing_without_tags_is_completed_by_asking() {
+    let store = Arc::new(MemStore::new());
+    let one = replica(&store, "one");
+    let edit = one.edit(&run("r")).await.unwrap();
+    let now = put(&edit, "f", None, b"x").await;
+    edit.finish().await.unwrap();
+    let mut shown = store.world.lock().unwrap().objects.clone();
+    shown.values_mut().for_each(|object| object.tag = Tag::None);
+    store.world.lock().unwrap().stale = Some(shown);
+    assert_eq!(tree(&replica(&store, "two")).await[0].what, now);
 }

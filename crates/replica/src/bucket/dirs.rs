@@ -105,7 +105,15 @@ impl BucketEdit {
         };
         blobs::dir_key_of(path)?;
         let old = change.old.as_ref().filter(|old| old.entry.is_dir());
-        let entry = carry_over(new, old);
+        let row = match old {
+            Some(_) => self.shared.tables.lookup(&Slot::of(path, true), None).await?,
+            None => None,
+        };
+        let row = row.map(|row| Observation {
+            entry: row.entry,
+            tag: Tag::None,
+        });
+        let entry = carry_over(&carry_over(new, old), row.as_ref());
         if !stands {
             let above_is_new = path
                 .parent()
@@ -125,9 +133,7 @@ impl BucketEdit {
         if entry.meta().is_some_and(|meta| *meta != Meta::default()) {
             self.record_dir(path, entry.clone())?;
         }
-        if lock(&self.dirs).fresh.len() >= FRESH_MAX {
-            self.settle_dirs().await?;
-        }
+        self.settle_some().await?;
         Ok(Applied {
             now: Some(Observation {
                 entry,
@@ -156,20 +162,36 @@ impl BucketEdit {
     /// Removes an empty directory.
     pub(super) async fn remove_dir(&self, path: &RelPath) -> Result<()> {
         let shared = &self.shared;
-        if shared.holds_something(path, false).await? {
+        let inside = shared.look_into(path).await?;
+        if inside.others {
             return Err(Fault::new(
                 Kind::Exists,
                 "the directory is not empty",
                 format!("{path} in {}", shared.store.label()),
             ));
         }
-        blobs::remove(&*shared.store, blobs::dir_key_of(path)?, Cond::Any).await?;
-        lock(&shared.markers).remove(path);
+        if inside.marker || lock(&shared.markers).remove(path) {
+            blobs::remove(&*shared.store, blobs::dir_key_of(path)?, Cond::Any).await?;
+            lock(&shared.markers).remove(path);
+        }
         shared.tables.put(&Slot::of(path, true), None)?;
         let mut dirs = lock(&self.dirs);
         dirs.removed(path);
         dirs.thinned(path);
         Ok(())
+    }
+
+    /// Settles before the barrier when too much waits for it.
+    pub(super) async fn settle_some(&self) -> Result<()> {
+        let waiting = {
+            let dirs = lock(&self.dirs);
+            dirs.fresh.len().max(dirs.thinned.len())
+        };
+        if waiting >= FRESH_MAX {
+            self.settle_dirs().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives empty directories their markers and takes them from those that are no longer empty.
@@ -201,8 +223,11 @@ impl BucketEdit {
     }
 
     async fn settle(&self, dir: RelPath, look: bool) -> Result<()> {
-        if look && self.shared.holds_something(&dir, true).await? {
-            return Ok(());
+        if look {
+            let inside = self.shared.look_into(&dir).await?;
+            if inside.marker || inside.others {
+                return Ok(());
+            }
         }
         match self.write_marker(&dir).await {
             Err(fault) if !matches!(fault.kind, Kind::Changed | Kind::Exists) => {

@@ -62,6 +62,7 @@ impl Edit for BucketEdit {
 
     async fn apply(&self, change: &Change, staged: Option<Staged>) -> Result<Applied> {
         let applied = self.change(change, staged).await?;
+        self.settle_some().await?;
         if self.options.durability == Durability::File {
             self.settle_dirs().await?;
         }
@@ -291,6 +292,28 @@ impl BucketEdit {
             Kind::Exists => self.shared.changed("something is there now", path).because(fault),
             _ => fault,
         }
+    }
+}
+
+impl BucketEdit {
+    /// `new` with all attributes that are known of what it replaces and that it does not speak of itself: those of a class that
+    /// this session does not carry are kept.
+    pub(super) async fn completed(
+        &self,
+        path: &RelPath,
+        new: &Entry,
+        old: Option<&Observation>,
+    ) -> Result<Entry> {
+        let entry = carry_over(new, old);
+        let Some(old) = old.filter(|old| !old.entry.is_dir()) else {
+            return Ok(entry);
+        };
+        let row = self.shared.row_of(path, old).await?;
+        let row = row.map(|row| Observation {
+            entry: row.entry,
+            tag: row.tag,
+        });
+        Ok(carry_over(&entry, row.as_ref()))
     }
 }
 

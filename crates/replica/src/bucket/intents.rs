@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use syncline_model::{Change, Entry, Fault, Kind, Observation, RelPath, Result, Slot, Tag, escape};
-use syncline_store::{Cond, Key, Listed};
+use syncline_model::{Change, Fault, Kind, Observation, RelPath, Result, Slot, Tag, escape};
+use syncline_store::{Blob, Cond, Key, Listed};
 
 use super::blobs::{self, INTENTS, copy, list_all, read_whole, write_whole};
 use super::edit::{BucketEdit, carry_over};
@@ -170,47 +170,82 @@ async fn copy_one(edit: &BucketEdit, intent: &Intent, rest: &str, tag: &Tag) -> 
         Err(fault) if fault.is(Kind::NotFound) => return Ok(()),
         copied => copied?,
     };
-    let paths = (
-        escape::decode(from.as_str().trim_end_matches('/')),
-        escape::decode(to.as_str().trim_end_matches('/')),
-    );
-    let (Ok(from), Ok(to)) = paths else { return Ok(()) };
-    if rest.ends_with('/') {
-        return move_dir_row(edit, &from, &to).await;
-    }
-    if let (Some(from), Some(to)) = (from.parent(), to.parent()) {
-        move_dir_row(edit, &from, &to).await?;
-    }
-    let md5 = blobs::md5_of(&*shared.store, &blob);
-    let seen = syncline_store::Blob {
-        tag: tag.clone(),
-        ..blob.clone()
-    };
-    let row = shared
-        .tables
-        .lookup(&Slot::of(&from, false), Some((&seen, md5)))
-        .await?;
-    if let Some(row) = row {
-        edit.record(&to, None, row.entry, blob)?;
-    } else {
-        let now = shared.options.clock.elapsed();
+    let now = shared.options.clock.elapsed();
+    if let Some((_, to)) = move_rows(shared, intent, rest, tag, &blob).await? {
         lock(&shared.overlay).wrote(Slot::of(&to, false), None, Some(blob), now);
     }
     Ok(())
 }
 
-async fn move_dir_row(edit: &BucketEdit, from: &RelPath, to: &RelPath) -> Result<()> {
-    let tables = &edit.shared.tables;
+/// Gives the copy the row of its source, and its directories theirs. The two paths, of a file.
+async fn move_rows(
+    shared: &Shared,
+    intent: &Intent,
+    rest: &str,
+    tag: &Tag,
+    copied: &Blob,
+) -> Result<Option<(RelPath, RelPath)>> {
+    let path = |prefix: &str| escape::decode(format!("{prefix}{rest}").trim_end_matches('/'));
+    let (Ok(from), Ok(to)) = (path(&intent.from), path(&intent.to)) else {
+        return Ok(None);
+    };
+    let is_dir = rest.ends_with('/');
+    let top = escape::decode(intent.to.trim_end_matches('/')).unwrap_or_default();
+    let mut above = if is_dir {
+        (Some(from.clone()), Some(to.clone()))
+    } else {
+        (from.parent(), to.parent())
+    };
+    while let (Some(from), Some(to)) = above {
+        if to == top || !to.is_within(&top) {
+            break;
+        }
+        move_dir_row(shared, &from, &to).await?;
+        above = (from.parent(), to.parent());
+    }
+    if is_dir {
+        return Ok(None);
+    }
+    let md5 = blobs::md5_of(&*shared.store, copied);
+    let seen = Blob {
+        tag: tag.clone(),
+        ..copied.clone()
+    };
+    if let Some(row) = shared
+        .tables
+        .lookup(&Slot::of(&from, false), Some((&seen, md5)))
+        .await?
+    {
+        let slot = Slot::of(&to, false);
+        let row = Row {
+            slot: slot.clone(),
+            tag: copied.tag.clone(),
+            md5,
+            generation: shared.generation(),
+            ..row
+        };
+        shared.tables.put(&slot, Some(&row))?;
+    }
+    Ok(Some((from, to)))
+}
+
+async fn move_dir_row(shared: &Shared, from: &RelPath, to: &RelPath) -> Result<()> {
+    let tables = &shared.tables;
     if tables.lookup(&Slot::of(to, true), None).await?.is_some() {
         return Ok(());
     }
-    match tables.lookup(&Slot::of(from, true), None).await? {
-        Some(Row {
-            entry: entry @ Entry::Dir(_),
-            ..
-        }) => edit.record_dir(to, entry),
-        _ => Ok(()),
-    }
+    let Some(row) = tables.lookup(&Slot::of(from, true), None).await? else {
+        return Ok(());
+    };
+    let slot = Slot::of(to, true);
+    tables.put(
+        &slot,
+        Some(&Row {
+            slot: slot.clone(),
+            generation: shared.generation(),
+            ..row
+        }),
+    )
 }
 
 /// Finishes what dead runs of this device had begun to move.
@@ -257,29 +292,34 @@ async fn finish_one(shared: &Shared, intent: &Intent, rest: &str, tag: &Tag) -> 
     let Some(source) = source.filter(|source| source.tag == *tag) else {
         return Ok(());
     };
-    let stands = match shared.store.stat(&to).await.map(Some).or_else(absent)? {
-        Some(target) => {
-            let md5s = (
-                blobs::md5_of(&*shared.store, &source),
-                blobs::md5_of(&*shared.store, &target),
-            );
-            let digest = |blob: &syncline_store::Blob| blob.metadata.as_ref().and_then(metadata::digest);
-            let equal = match (md5s, digest(&source), digest(&target)) {
-                ((Some(a), Some(b)), ..) => a == b,
-                (_, Some(a), Some(b)) => a == b,
-                _ => source.tag == target.tag,
-            };
-            equal && source.size == target.size
-        }
-        None => copy(&*shared.store, &from, tag, &to, Cond::Absent, None)
-            .await
-            .is_ok(),
+    let target = match shared.store.stat(&to).await.map(Some).or_else(absent)? {
+        Some(target) if equal(shared, &source, &target) => target,
+        Some(_) => return Ok(()),
+        None => match copy(&*shared.store, &from, tag, &to, Cond::Absent, None).await {
+            Err(fault) if matches!(fault.kind, Kind::Changed | Kind::Exists | Kind::NotFound) => {
+                return Ok(());
+            }
+            copied => copied?,
+        },
     };
-    if stands {
-        match blobs::remove(&*shared.store, from, Cond::Is(tag.clone())).await {
-            Err(fault) if matches!(fault.kind, Kind::Changed | Kind::NotFound) => (),
-            done => done?,
-        }
+    let moved = move_rows(shared, intent, rest, tag, &target).await?;
+    match blobs::remove(&*shared.store, from, Cond::Is(tag.clone())).await {
+        Err(fault) if matches!(fault.kind, Kind::Changed | Kind::NotFound) => return Ok(()),
+        done => done?,
     }
-    Ok(())
+    moved.map_or(Ok(()), |(from, _)| {
+        shared.tables.put(&Slot::of(&from, false), None)
+    })
+}
+
+/// Whether one object is a copy of the other, as far as tags and digests prove it.
+fn equal(shared: &Shared, a: &Blob, b: &Blob) -> bool {
+    let md5 = |blob: &Blob| blobs::md5_of(&*shared.store, blob);
+    let digest = |blob: &Blob| blob.metadata.as_ref().and_then(metadata::digest);
+    let same = match (md5(a), md5(b), digest(a), digest(b)) {
+        (Some(a), Some(b), ..) => a == b,
+        (_, _, Some(a), Some(b)) => a == b,
+        _ => a.tag == b.tag,
+    };
+    same && a.size == b.size
 }

@@ -32,7 +32,7 @@ use syncline_model::{
     Classes, Clock, Content, Dice, Entry, Fault, Identity, Kind, Marker, Observation, Profile, RelPath,
     Result, Scope, Slot, Tag, Time, TrashRef,
 };
-use syncline_store::{Store, Table};
+use syncline_store::{Blob, Store, Table};
 
 use crate::seam::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
 use overlay::Overlay;
@@ -76,6 +76,15 @@ struct Shared {
     /// Empty directories that have a marker object, as far as scans have met them.
     markers: Mutex<BTreeSet<RelPath>>,
     generation: AtomicU64,
+}
+
+/// What a directory holds.
+#[derive(Default)]
+struct Inside {
+    /// Its own marker.
+    marker: bool,
+    /// Anything else, or a marker with bytes in it.
+    others: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -154,7 +163,8 @@ impl Shared {
         if let Some(seen) = self.find_object(path, classes).await? {
             return Ok(Some(seen));
         }
-        if !self.holds_something(path, true).await? {
+        let inside = self.look_into(path).await?;
+        if !(inside.marker || inside.others) {
             return Ok(None);
         }
         let row = self.tables.lookup(&Slot::of(path, true), None).await?;
@@ -189,37 +199,49 @@ impl Shared {
         Ok(Some(seen))
     }
 
-    /// True when the listing shows something in the directory `path` that we have not just removed, its own marker
-    /// counted only with `marker`.
-    async fn holds_something(&self, path: &RelPath, marker: bool) -> Result<bool> {
-        let dir = if path.is_root() {
-            String::new()
-        } else {
-            blobs::dir_key_of(path)?.as_str().to_owned()
-        };
-        let mut listing = self.store.list(&dir, None).await?;
+    /// What the listing shows in the directory `path`, without what we have just removed.
+    async fn look_into(&self, path: &RelPath) -> Result<Inside> {
+        let dir = blobs::dir_key_of(path)?;
+        let mut inside = Inside::default();
+        let mut listing = self.store.list(dir.as_str(), None).await?;
         while let Some(page) = listing.next().await? {
             for listed in page {
                 let key = listed.key.as_str();
-                if path.is_root() && blobs::is_own(key) {
+                if key == dir.as_str() {
+                    inside.marker = true;
+                    inside.others |= listed.blob.size > 0;
                     continue;
                 }
-                if key == dir {
-                    if marker || listed.blob.size > 0 {
-                        return Ok(true);
-                    }
-                    continue;
-                }
-                let slot = (!key.ends_with('/'))
+                let path = (!key.ends_with('/'))
                     .then(|| syncline_model::escape::decode(key).ok())
                     .flatten();
-                let gone = slot.is_some_and(|path| lock(&self.overlay).removed(&Slot::of(&path, false)));
-                if !gone {
-                    return Ok(true);
-                }
+                let gone = path.is_some_and(|path| lock(&self.overlay).removed(&Slot::of(&path, false)));
+                inside.others |= !gone;
+            }
+            if inside.others {
+                break;
             }
         }
-        Ok(false)
+        Ok(inside)
+    }
+
+    /// The row that a writer of ours made for the object that `seen` saw at `path`.
+    async fn row_of(&self, path: &RelPath, seen: &Observation) -> Result<Option<row::Row>> {
+        let (size, md5) = match &seen.entry {
+            Entry::File(_, content, _) => (content.size, content.md5),
+            Entry::Link(_, target) => (target.len() as u64, None),
+            _ => (0, None),
+        };
+        let blob = Blob {
+            size,
+            tag: seen.tag.clone(),
+            modified: None,
+            md5,
+            metadata: None,
+        };
+        self.tables
+            .lookup(&Slot::of(path, false), Some((&blob, md5)))
+            .await
     }
 
     fn generation(&self) -> u64 {

@@ -179,7 +179,7 @@ pub(super) async fn publish(
     let Some(new) = &change.new else {
         return Err(Fault::new(Kind::Bug, "nothing to publish", path));
     };
-    let mut entry = carry_over(new, change.old.as_ref());
+    let mut entry = edit.completed(path, new, change.old.as_ref()).await?;
     if let (Some(content), Some(staged)) = (
         entry.content_mut(),
         staged.as_ref().and_then(|s| s.entry.content()),
@@ -209,7 +209,7 @@ pub(super) async fn publish(
     let is_link = !entry.is_file();
     let now = edit.record(path, was.as_ref(), entry, blob)?;
     if is_link && !edit.shared.store.caps().tag_is_md5 {
-        edit.shared.tables.flush().await?;
+        edit.shared.tables.flush_row(&Slot::of(path, false)).await?;
     }
     Ok(Applied {
         now: Some(now),
@@ -238,7 +238,7 @@ async fn announce(edit: &BucketEdit, path: &RelPath, entry: &Entry, bytes: &Byte
         generation: edit.shared.generation(),
     };
     edit.shared.tables.put(&row.slot, Some(&row))?;
-    edit.shared.tables.flush().await
+    edit.shared.tables.flush_row(&row.slot).await
 }
 
 async fn send(edit: &BucketEdit, key: &Key, drafted: Drafted, cond: Cond, entry: &Entry) -> Result<Blob> {
@@ -304,20 +304,19 @@ pub(super) async fn transfer(
     if found.entry.same_content(new) == Sameness::Differs {
         return Err(shared.changed("what should move is no longer what was seen", from));
     }
-    let mut entry = carry_over(new, Some(&found));
+    let ours = shared.row_of(from, &found).await?;
+    let row = ours.as_ref().map(|row| syncline_model::Observation {
+        entry: row.entry.clone(),
+        tag: row.tag.clone(),
+    });
+    let mut entry = carry_over(&carry_over(new, Some(&found)), row.as_ref());
+    // What others put beside an object of theirs stays with it.
+    let kept = ours.map(|_| beside(shared, &entry));
     if let (Some(content), Some(known)) = (entry.content_mut(), found.entry.content()) {
         content.learn(known);
     }
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    let written = copy(
-        &*shared.store,
-        &source,
-        &found.tag,
-        &key,
-        cond,
-        Some(beside(shared, &entry)),
-    )
-    .await;
+    let written = copy(&*shared.store, &source, &found.tag, &key, cond, kept).await;
     let blob = match written {
         Ok(blob) => blob,
         Err(fault) => {
@@ -352,17 +351,12 @@ pub(super) async fn restore(edit: &BucketEdit, change: &Change, at: &TrashRef) -
     if kept.size != new.size() {
         return Err(shared.changed("what the trash holds is not what was put there", &change.path));
     }
+    let stands = kept.metadata.as_ref().map(metadata::attributes);
+    let new_beside = beside(shared, new);
+    let same = stands.is_some_and(|meta| meta == metadata::attributes(&new_beside));
+    let new_beside = Some(new_beside).filter(|_| !same);
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    match copy(
-        &*shared.store,
-        &source,
-        &kept.tag,
-        &key,
-        cond,
-        Some(beside(shared, new)),
-    )
-    .await
-    {
+    match copy(&*shared.store, &source, &kept.tag, &key, cond, new_beside).await {
         Ok(blob) => {
             let now = edit.record(&change.path, was.as_ref(), new.clone(), blob)?;
             Ok(Applied {
@@ -392,7 +386,7 @@ pub(super) async fn attributes(edit: &BucketEdit, change: &Change) -> Result<App
         ));
     }
     let key = blobs::key_of(&change.path)?;
-    let mut entry = carry_over(new, Some(old));
+    let mut entry = edit.completed(&change.path, new, Some(old)).await?;
     if let (Some(content), Some(known)) = (entry.content_mut(), old.entry.content()) {
         content.learn(known);
     }

@@ -66,7 +66,13 @@ pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk
     if scope.only.is_empty() {
         list_tree(shared, &mut pile, &mut shown).await?;
     }
-    for path in &scope.only {
+    let outermost = |path: &&RelPath| {
+        !scope
+            .only
+            .iter()
+            .any(|other| other != *path && path.is_within(other))
+    };
+    for path in scope.only.iter().filter(outermost).collect::<BTreeSet<_>>() {
         if path.is_root() {
             list_tree(shared, &mut pile, &mut shown).await?;
         } else if !blobs::is_own_path(path) {
@@ -128,7 +134,7 @@ async fn list_into(
     while let Some(page) = listing.next().await? {
         let within_own =
             cut.is_empty() && sorted && page.last().is_some_and(|last| is_own(last.key.as_str()));
-        for Listed { key, blob } in page {
+        for Listed { key, blob } in with_tags(shared, page, cut.is_empty()).await? {
             let Some(name) = key.as_str().strip_prefix(cut).filter(|name| !name.is_empty()) else {
                 continue;
             };
@@ -141,6 +147,32 @@ async fn list_into(
         }
     }
     Ok(true)
+}
+
+/// A listing that tells no tags proves nothing: such objects are asked for by name.
+async fn with_tags(shared: &Shared, page: Vec<Listed>, wanted: bool) -> Result<Vec<Listed>> {
+    let ask = |listed: &Listed| wanted && listed.blob.tag == Tag::None && !is_own(listed.key.as_str());
+    if !page.iter().any(ask) {
+        return Ok(page);
+    }
+    let asked: Vec<_> = page
+        .into_iter()
+        .map(|listed| async move {
+            if !ask(&listed) {
+                return Ok(Some(listed));
+            }
+            match shared.store.stat(&listed.key).await {
+                Ok(blob) => Ok(Some(Listed {
+                    key: listed.key,
+                    blob,
+                })),
+                Err(fault) if fault.is(Kind::NotFound) => Ok(None),
+                Err(fault) => Err(fault),
+            }
+        })
+        .collect();
+    let found: Vec<Option<Listed>> = stream::iter(asked).buffered(LOOKS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn take(

@@ -255,9 +255,22 @@ impl Tables {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Returns when the row of ours for `slot` stands in a table; those that wait for one write share the next.
+    pub async fn flush_row(&self, slot: &Slot) -> Result<()> {
+        let _one = self.flushing.lock().await;
+        match self.state.get(&state_key(b'p', slot.as_bytes()))? {
+            Some(_) => self.flush_alone().await,
+            None => Ok(()),
+        }
+    }
+
     /// Writes the tables that rows of ours have changed.
     pub async fn flush(&self) -> Result<()> {
         let _one = self.flushing.lock().await;
+        self.flush_alone().await
+    }
+
+    async fn flush_alone(&self) -> Result<()> {
         if lock(&self.known).is_none() {
             self.refresh().await?;
         }
