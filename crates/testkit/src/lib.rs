@@ -1,7 +1,9 @@
 //! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
 
 pub mod env;
+pub mod faulty_store;
 pub mod here;
+pub mod mem_store;
 pub mod mem_table;
 pub mod moto;
 pub mod s3_server;
