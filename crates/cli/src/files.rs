@@ -213,6 +213,34 @@ impl Files {
         }
     }
 
+    /// Removes the directory `path` and all that is in it, by handles, following nothing.
+    pub fn remove_tree(&self, path: &Path) -> Result<()> {
+        let (above, name) = split(path)?;
+        let fail = |fault| located(fault, path);
+        let above = self.dir(above).map_err(fail)?;
+        self.clear(&above, name.as_bytes(), 0).map_err(fail)?;
+        self.disk.sync(Durable::Dir(&above)).map_err(fail)
+    }
+
+    fn clear(&self, above: &Dir, name: &[u8], depth: usize) -> Result<()> {
+        if self.disk.stat(above, name)?.kind != Node::Dir {
+            return self.disk.remove(above, name, false);
+        }
+        if depth > 64 {
+            return Err(Fault::new(Kind::Invalid, "state does not lie so deep", ""));
+        }
+        let dir = self.disk.open_dir(above, name)?;
+        let mut names = Vec::new();
+        self.disk.list(&dir, &mut |found| {
+            names.push(found.name);
+            true
+        })?;
+        for below in names {
+            self.clear(&dir, &below, depth + 1)?;
+        }
+        self.disk.remove(above, name, true)
+    }
+
     /// The names in a directory, sorted; empty when there is none.
     pub fn names(&self, path: &Path) -> Result<Vec<Vec<u8>>> {
         let dir = match self.dir(path) {
@@ -372,6 +400,10 @@ mod tests {
         let made = files.dir(&deep).unwrap();
         assert_eq!(files.disk.stat(&made, b"").unwrap().mode, 0o700);
         assert_eq!(files.canonical(&made).unwrap(), deep.canonicalize().unwrap());
+        files.write(&deep.join("x"), b"").unwrap();
+        std::os::unix::fs::symlink("/", deep.join("l")).unwrap();
+        files.remove_tree(&dir.path().join("a")).unwrap();
+        assert!(files.names(dir.path()).unwrap().is_empty());
     }
 
     #[test]

@@ -6,16 +6,24 @@
 #![allow(dead_code, reason = "verbs come with the engine")]
 
 mod args;
+mod buckets;
 mod config;
 mod exit;
 mod files;
 mod intent;
 mod kept;
+mod open;
+mod paced;
 mod place;
 mod render;
 mod repository;
+mod roots;
+mod signals;
 mod state;
+mod takes_part;
 mod values;
+mod verbs;
+mod which;
 
 use std::process::ExitCode;
 
