@@ -3,7 +3,6 @@
 //! Invariant: every way out has a code of `cli.md` "What comes back", and none is 0 after a failure.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "verbs come with the engine")]
 
 mod args;
 mod buckets;
@@ -26,16 +25,22 @@ mod verbs;
 mod which;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::CommandFactory;
 use syncline_model::{Fault, Kind, Result};
-use syncline_sync::Exit;
+use syncline_store::real::{SystemClock, SystemDice, ThreadSpawn};
+use syncline_sync::{Env, Exit};
 
 use files::Files;
-use intent::{Act, Intent, Surroundings};
+use intent::{Act, Intent, Surroundings, Voice};
+use open::World;
 use render::{Ending, Face, Json, Text};
+use state::States;
+use verbs::{Done, Show};
 
 fn main() -> ExitCode {
+    let umask = umask();
     let (typed, filters) = match args::read(std::env::args_os()) {
         Ok(typed) => typed,
         Err(error) => return usage(&error),
@@ -46,19 +51,16 @@ fn main() -> ExitCode {
     } else {
         Box::new(Text::standard(voice))
     };
-    let ending = surroundings()
-        .and_then(|around| intent::read(typed, filters, &around))
-        .and_then(|i| run(i, &*face));
-    let ending = ending.unwrap_or_else(|fault| {
+    let intent = surroundings().and_then(|around| intent::read(typed, filters, &around));
+    let done = intent.and_then(|intent| run(intent, umask, &*face)).unwrap_or_else(|fault| {
         face.fault(&fault);
-        (Ending::plain(exit::of(&fault)), true)
+        Done { ending: Ending::plain(exit::of(&fault)), show: Show::List }
     });
-    face.ending(&ending.0, ending.1);
-    exit::code(if face.broken() {
-        ending.0.report.exit.max(Exit::Partial)
-    } else {
-        ending.0.report.exit
-    })
+    if done.show != Show::Nothing {
+        face.ending(&done.ending, done.show == Show::List);
+    }
+    let exit = done.ending.report.exit;
+    exit::code(if face.broken() { exit.max(Exit::Partial) } else { exit })
 }
 
 /// What clap says: help and version are no errors; the rest is a wrong use.
@@ -73,41 +75,47 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// This process's umask, read before there is a second thread.
+fn umask() -> u32 {
+    use rustix::fs::Mode;
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(umask);
+    umask.as_raw_mode()
+}
+
 fn surroundings() -> Result<Surroundings> {
     let current = std::env::current_dir()
         .map_err(|error| Fault::new(Kind::Invalid, format!("the current directory: {error}"), ""))?;
-    Ok(Surroundings {
-        current,
-        var: |name| std::env::var_os(name),
-    })
+    Ok(Surroundings { current, var: |name| std::env::var_os(name) })
 }
 
-fn run(intent: Intent, face: &dyn Face) -> Result<(Ending, bool)> {
-    match intent.act {
-        Act::Completions(shell) => {
-            clap_complete::generate(
-                shell,
-                &mut args::Typed::command(),
-                "syncline",
-                &mut std::io::stdout(),
-            );
-        }
-        Act::ConfigCheck => {
-            let Some((path, asked)) = intent.setting.config else {
-                return Err(Fault::new(
-                    Kind::Invalid,
-                    "there is no config file: HOME is not set",
-                    "",
-                ));
-            };
-            let config = config::read(&Files::new(), &path, asked)?;
-            let stores = config.store.len();
-            let at = place::shown(path.as_os_str());
-            face.item(&render::Item::Note(&format!(
-                "{at}: well formed, {stores} stores"
-            )));
-        }
-        _ => return Err(Fault::new(Kind::Unsupported, "this build has no engine yet", "")),
+fn run(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
+    if let Act::Completions(shell) = intent.act {
+        clap_complete::generate(shell, &mut args::Typed::command(), "syncline", &mut std::io::stdout());
+        return Ok(Done { ending: Ending::plain(Exit::Done), show: Show::Nothing });
     }
-    Ok((Ending::plain(Exit::Done), true))
+    let failed = |error| Fault::new(Kind::Bug, format!("start the runtime: {error}"), "");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let done = runtime.block_on(within(intent, umask, face));
+    // Threads that wait for a signal or a server that does not answer hold nobody up.
+    runtime.shutdown_background();
+    done
+}
+
+async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
+    let Intent { setting, act } = intent;
+    let files = Files::new();
+    let config = match (&setting.config, &act) {
+        (None, Act::ConfigCheck) => {
+            return Err(Fault::new(Kind::Invalid, "there is no config file: HOME is not set", ""));
+        }
+        (None, _) => config::Config::default(),
+        (Some((path, asked)), act) => config::read(&files, path, *asked || matches!(act, Act::ConfigCheck))?,
+    };
+    let env =
+        Env { clock: Arc::new(SystemClock), dice: Arc::new(SystemDice), spawn: Arc::new(ThreadSpawn::new()) };
+    let stop = signals::listen(&*env.spawn, setting.voice == Voice::Quiet)?;
+    let states = States::new(files.clone(), setting.state.clone());
+    let world = World { setting, config, files, states, env, umask };
+    verbs::act(&world, act, face, &stop).await
 }
