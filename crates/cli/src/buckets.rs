@@ -54,13 +54,18 @@ impl World {
         remembered: bool,
     ) -> Result<(Arc<dyn Store>, Meter)> {
         let meter = Meter::default();
-        let mut options = OpenOptions::new(self.env.clone().into());
+        let mut options = OpenOptions::new(syncline_store::World::real());
         options.meter = meter.clone();
         options.rate = rate;
-        options.keys = store.and_then(|name| self.config.store.get(name)).and_then(|named| {
-            let (id, secret) = (named.access_key_id.as_ref()?, named.secret_access_key.as_ref()?);
-            Some(Keys { id: id.clone(), secret: secret.reveal().to_string() })
-        });
+        options.keys = store
+            .and_then(|name| self.config.store.get(name))
+            .and_then(|named| {
+                let (id, secret) = (named.access_key_id.as_ref()?, named.secret_access_key.as_ref()?);
+                Some(Keys {
+                    id: id.clone(),
+                    secret: secret.reveal().to_string(),
+                })
+            });
         let kept = self.caps_file(url);
         if remembered {
             options.caps = self.kept_caps(&kept)?;
@@ -80,12 +85,19 @@ impl World {
 
     /// What is kept and cannot be read is probed again.
     fn kept_caps(&self, path: &Path) -> Result<Option<Caps>> {
-        Ok(self.files.read(path)?.and_then(|text| serde_json::from_slice(&text.bytes).ok()))
+        Ok(self
+            .files
+            .read(path)?
+            .and_then(|text| serde_json::from_slice(&text.bytes).ok()))
     }
 
     fn keep_caps(&self, path: &Path, caps: &Caps) -> Result<()> {
         let text = serde_json::to_vec_pretty(caps).map_err(|error| {
-            Fault::new(syncline_model::Kind::Bug, format!("probe record: {error}"), shown(path.as_os_str()))
+            Fault::new(
+                syncline_model::Kind::Bug,
+                format!("probe record: {error}"),
+                shown(path.as_os_str()),
+            )
         })?;
         if let Some(dir) = path.parent() {
             self.files.make_dirs(dir)?;
@@ -98,6 +110,13 @@ impl World {
 fn seen_as(place: &S3Place) -> String {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let endpoint = place.endpoint.clone();
-    let endpoint = endpoint.or_else(|| set("AWS_ENDPOINT_URL_S3")).or_else(|| set("AWS_ENDPOINT_URL"));
-    format!("{} {} {}", endpoint.unwrap_or_default(), place.bucket, place.prefix)
+    let endpoint = endpoint
+        .or_else(|| set("AWS_ENDPOINT_URL_S3"))
+        .or_else(|| set("AWS_ENDPOINT_URL"));
+    format!(
+        "{} {} {}",
+        endpoint.unwrap_or_default(),
+        place.bucket,
+        place.prefix
+    )
 }

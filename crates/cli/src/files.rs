@@ -11,7 +11,7 @@ use std::sync::Arc;
 use syncline_model::{Fault, Kind, Result};
 use syncline_store::disk::Make;
 use syncline_store::os::OsDisk;
-use syncline_store::{Disk, Node, Place, Stat, Sync as Durable};
+use syncline_store::{Attrs, Disk, Node, Place, Stat, Sync as Durable, Target};
 
 use crate::place::shown;
 
@@ -73,11 +73,20 @@ impl Files {
         self.dir(path)
     }
 
-    /// Makes the directory `path`; the one above it must be there. Nothing happens if it is there itself.
-    pub fn make_last(&self, path: &Path) -> Result<Dir> {
+    /// Makes the directory `path`, with these permission bits; the one above it must be there. Nothing happens if it is there itself.
+    pub fn make_last(&self, path: &Path, mode: u32) -> Result<Dir> {
         let (above, name) = split(path)?;
         let above = self.dir(above)?;
-        self.make_dir(&above, name, path)?;
+        if self.disk.stat(&above, name.as_bytes()).is_err() {
+            self.make_dir(&above, name, path)?;
+            let attrs = Attrs {
+                mode: Some(mode),
+                ..Attrs::default()
+            };
+            self.disk
+                .set(Target::Name(&above, name.as_bytes()), attrs)
+                .map_err(|fault| located(fault, path))?;
+        }
         self.dir(path)
     }
 
@@ -395,7 +404,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new();
         let deep = dir.path().join("a/b/c");
-        assert!(files.make_last(&deep).unwrap_err().is(Kind::NotFound));
+        assert!(files.make_last(&deep, 0o700).unwrap_err().is(Kind::NotFound));
         files.make_dirs(&deep).unwrap();
         let made = files.dir(&deep).unwrap();
         assert_eq!(files.disk.stat(&made, b"").unwrap().mode, 0o700);

@@ -52,15 +52,24 @@ fn main() -> ExitCode {
         Box::new(Text::standard(voice))
     };
     let intent = surroundings().and_then(|around| intent::read(typed, filters, &around));
-    let done = intent.and_then(|intent| run(intent, umask, &*face)).unwrap_or_else(|fault| {
-        face.fault(&fault);
-        Done { ending: Ending::plain(exit::of(&fault)), show: Show::List }
-    });
+    let done = intent
+        .and_then(|intent| run(intent, umask, &*face))
+        .unwrap_or_else(|fault| {
+            face.fault(&fault);
+            Done {
+                ending: Ending::plain(exit::of(&fault)),
+                show: Show::List,
+            }
+        });
     if done.show != Show::Nothing {
         face.ending(&done.ending, done.show == Show::List);
     }
     let exit = done.ending.report.exit;
-    exit::code(if face.broken() { exit.max(Exit::Partial) } else { exit })
+    exit::code(if face.broken() {
+        exit.max(Exit::Partial)
+    } else {
+        exit
+    })
 }
 
 /// What clap says: help and version are no errors; the rest is a wrong use.
@@ -86,16 +95,30 @@ fn umask() -> u32 {
 fn surroundings() -> Result<Surroundings> {
     let current = std::env::current_dir()
         .map_err(|error| Fault::new(Kind::Invalid, format!("the current directory: {error}"), ""))?;
-    Ok(Surroundings { current, var: |name| std::env::var_os(name) })
+    Ok(Surroundings {
+        current,
+        var: |name| std::env::var_os(name),
+    })
 }
 
 fn run(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
     if let Act::Completions(shell) = intent.act {
-        clap_complete::generate(shell, &mut args::Typed::command(), "syncline", &mut std::io::stdout());
-        return Ok(Done { ending: Ending::plain(Exit::Done), show: Show::Nothing });
+        clap_complete::generate(
+            shell,
+            &mut args::Typed::command(),
+            "syncline",
+            &mut std::io::stdout(),
+        );
+        return Ok(Done {
+            ending: Ending::plain(Exit::Done),
+            show: Show::Nothing,
+        });
     }
     let failed = |error| Fault::new(Kind::Bug, format!("start the runtime: {error}"), "");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     let done = runtime.block_on(within(intent, umask, face));
     // Threads that wait for a signal or a server that does not answer hold nobody up.
     runtime.shutdown_background();
@@ -107,15 +130,29 @@ async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
     let files = Files::new();
     let config = match (&setting.config, &act) {
         (None, Act::ConfigCheck) => {
-            return Err(Fault::new(Kind::Invalid, "there is no config file: HOME is not set", ""));
+            return Err(Fault::new(
+                Kind::Invalid,
+                "there is no config file: HOME is not set",
+                "",
+            ));
         }
         (None, _) => config::Config::default(),
         (Some((path, asked)), act) => config::read(&files, path, *asked || matches!(act, Act::ConfigCheck))?,
     };
-    let env =
-        Env { clock: Arc::new(SystemClock), dice: Arc::new(SystemDice), spawn: Arc::new(ThreadSpawn::new()) };
+    let env = Env {
+        clock: Arc::new(SystemClock),
+        dice: Arc::new(SystemDice),
+        spawn: Arc::new(ThreadSpawn::new()),
+    };
     let stop = signals::listen(&*env.spawn, setting.voice == Voice::Quiet)?;
     let states = States::new(files.clone(), setting.state.clone());
-    let world = World { setting, config, files, states, env, umask };
+    let world = World {
+        setting,
+        config,
+        files,
+        states,
+        env,
+        umask,
+    };
     verbs::act(&world, act, face, &stop).await
 }

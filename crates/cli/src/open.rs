@@ -153,7 +153,10 @@ impl World {
 
     /// Looks at a directory that is to become a repository, and may not be there yet, and its place.
     pub fn look_with(&self, dir: &Root, place: &OsStr) -> Result<Looked> {
-        self.look_at(Pair::new(Place::local(dir.path.clone()), self.place(place)?), true)
+        self.look_at(
+            Pair::new(Place::local(dir.path.clone()), self.place(place)?),
+            true,
+        )
     }
 
     fn look_at(&self, mut places: Pair<Place>, left_may_lack: bool) -> Result<Looked> {
@@ -181,7 +184,12 @@ impl World {
         }
         let own = roots::check(&self.files, &roots, self.states.root())?;
         roots::buckets_apart(&places.left, &places.right)?;
-        Ok(Looked { places, roots, own, known })
+        Ok(Looked {
+            places,
+            roots,
+            own,
+            known,
+        })
     }
 
     /// A place's text as sessions know it, even if it is not there.
@@ -192,7 +200,12 @@ impl World {
 
     /// Opens what was looked at.
     pub async fn open(&self, looked: Looked, how: How) -> Result<Opened, Shut> {
-        let Looked { places, roots, own, known } = looked;
+        let Looked {
+            places,
+            roots,
+            own,
+            known,
+        } = looked;
         let state = match known {
             Some(known) => known.dir,
             None if how.look_only && !how.plan => self.states.dir(&places.left.text, &places.right.text),
@@ -200,13 +213,18 @@ impl World {
         };
         self.files.make_dirs(&state)?;
         let gate = self.gate(&state)?;
-        let made = roots.right.as_ref().filter(|root| !root.there).map(|root| root.path.clone());
+        let made = roots
+            .right
+            .as_ref()
+            .filter(|root| !root.there)
+            .map(|root| root.path.clone());
         if let Some(path) = &made {
-            self.files.make_last(path)?;
+            self.files.make_last(path, 0o777 & !self.umask)?;
         }
         let rate = Rate::new(Arc::clone(&self.env.clock), how.bandwidth);
         let (mut sides, mut meters, mut locks) = (Vec::new(), Vec::new(), Vec::new());
-        let set_ids = rustix::process::geteuid().is_root() && Side::BOTH.iter().all(|side| places[*side].dir().is_some());
+        let set_ids = rustix::process::geteuid().is_root()
+            && Side::BOTH.iter().all(|side| places[*side].dir().is_some());
         for side in Side::BOTH {
             match &places[side].at {
                 At::Local(path) => {
@@ -218,7 +236,9 @@ impl World {
                 }
                 At::Bucket(url, store) => {
                     let home = state.join(format!("{}-bucket", side.name()));
-                    let (replica, meter) = self.bucket(url, store.as_deref(), Some(&home), rate.clone()).await?;
+                    let (replica, meter) = self
+                        .bucket(url, store.as_deref(), Some(&home), rate.clone())
+                        .await?;
                     sides.push(replica);
                     meters.push(meter);
                 }
@@ -227,7 +247,16 @@ impl World {
         let (Some(right), Some(left)) = (sides.pop(), sides.pop()) else {
             return Err(Fault::new(Kind::Bug, "a session has two sides", "").into());
         };
-        Ok(Opened { places, sides: Pair::new(left, right), state, own, made, meters, _gate: gate, _locks: locks })
+        Ok(Opened {
+            places,
+            sides: Pair::new(left, right),
+            state,
+            own,
+            made,
+            meters,
+            _gate: gate,
+            _locks: locks,
+        })
     }
 
     /// Opens one place, to look at it.
@@ -253,12 +282,21 @@ impl World {
         match disk.lock(&gate) {
             Ok(()) => Ok(gate),
             Err(fault) if fault.is(Kind::Busy) => {
-                let holder = self.files.read(&state.join("holder"))?.map(|text| text.bytes).unwrap_or_default();
+                let holder = self
+                    .files
+                    .read(&state.join("holder"))?
+                    .map(|text| text.bytes)
+                    .unwrap_or_default();
                 let holder = String::from_utf8_lossy(&holder).trim().to_string();
-                let who = if holder.is_empty() { "another process".into() } else { holder };
+                let who = if holder.is_empty() {
+                    "another process".into()
+                } else {
+                    holder
+                };
                 Err(Shut::Held(
-                    Fault::new(Kind::Busy, format!("this session is held by {who}"), at())
-                        .hint("wait for it to end, or stop it; --quiet-if-locked ends a second run without a word"),
+                    Fault::new(Kind::Busy, format!("this session is held by {who}"), at()).hint(
+                        "wait for it to end, or stop it; --quiet-if-locked ends a second run without a word",
+                    ),
                 ))
             }
             Err(fault) => Err(fault.at(at()).into()),
@@ -266,7 +304,9 @@ impl World {
     }
 
     fn local(&self, path: &Path, place: &Place, set_ids: bool) -> Result<LocalReplica<OsDisk>> {
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, std::num::NonZero::get)
+            .clamp(2, 16);
         let options = LocalOptions {
             label: place.label(),
             host: host(),
@@ -286,14 +326,21 @@ fn paced(replica: LocalReplica<OsDisk>, rate: &Rate, how: How, places: &Pair<Pla
     let inner: Arc<dyn Replica> = Arc::new(replica);
     let both_local = Side::BOTH.iter().all(|side| places[*side].dir().is_some());
     if how.bandwidth.is_some() && both_local {
-        Arc::new(Paced { inner, rate: rate.clone() })
+        Arc::new(Paced {
+            inner,
+            rate: rate.clone(),
+        })
     } else {
         inner
     }
 }
 
 fn held(fault: Fault) -> Shut {
-    if fault.is(Kind::Busy) { Shut::Held(fault) } else { Shut::Failed(fault) }
+    if fault.is(Kind::Busy) {
+        Shut::Held(fault)
+    } else {
+        Shut::Failed(fault)
+    }
 }
 
 /// This machine's name.
@@ -305,11 +352,20 @@ pub fn host() -> String {
 fn gone(places: &Pair<Place>, side: Side, known: bool) -> Fault {
     let (label, other) = (places[side].label(), places[side.other()].label());
     if known {
-        let what = format!("the {} root is gone; the other root is {other}. Nothing was changed", side.name());
+        let what = format!(
+            "the {} root is gone; the other root is {other}. Nothing was changed",
+            side.name()
+        );
         Fault::new(Kind::Changed, what, label)
             .hint("look whether it is mounted; to begin anew with these places, end their binding with `syncline leave`")
     } else {
-        Fault::new(Kind::NotFound, format!("the {} root is not there", side.name()), label)
-            .hint("look at the spelling, or whether it is mounted; RIGHT is made if only its last name is missing")
+        Fault::new(
+            Kind::NotFound,
+            format!("the {} root is not there", side.name()),
+            label,
+        )
+        .hint(
+            "look at the spelling, or whether it is mounted; RIGHT is made if only its last name is missing",
+        )
     }
 }

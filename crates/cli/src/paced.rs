@@ -65,7 +65,10 @@ impl Replica for Paced {
     }
     async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>> {
         let inner = self.inner.read(path, expect, from).await?;
-        Ok(Box::new(PacedBody { inner, rate: self.rate.clone() }))
+        Ok(Box::new(PacedBody {
+            inner,
+            rate: self.rate.clone(),
+        }))
     }
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {
         self.inner.edit(options).await

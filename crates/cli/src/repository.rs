@@ -83,7 +83,7 @@ impl Repository {
     /// Writes it down.
     pub fn save(&self, files: &Files) -> Result<()> {
         let own = self.dir.join(OWN_DIR);
-        files.make_last(&own)?;
+        files.make_last(&own, 0o700)?;
         let place = self.place.to_str().ok_or_else(|| {
             Fault::new(
                 Kind::Invalid,

@@ -33,7 +33,11 @@ impl Root {
         let (dir, name) = match files.dir(path) {
             Ok(dir) => (dir, None),
             Err(fault) if fault.is(Kind::Changed) => {
-                return Err(Fault::new(Kind::Invalid, "it is no directory", shown(path.as_os_str())));
+                return Err(Fault::new(
+                    Kind::Invalid,
+                    "it is no directory",
+                    shown(path.as_os_str()),
+                ));
             }
             Err(fault) if fault.is(Kind::NotFound) => match (path.parent(), path.file_name()) {
                 (Some(above), Some(name)) => match files.dir(above) {
@@ -46,14 +50,22 @@ impl Root {
         };
         let mut whole = files.canonical(&dir)?;
         let ids = chain(files, &dir)?;
-        let mut mounted = mounts(files)?.into_iter().rev().find_map(|mount| mount.within(&whole));
+        let mut mounted = mounts(files)?
+            .into_iter()
+            .rev()
+            .find_map(|mount| mount.within(&whole));
         if let Some(name) = name {
             whole.push(name);
             if let Some((_, within)) = &mut mounted {
                 within.push(name);
             }
         }
-        Ok(Self { path: whole, there: name.is_none(), ids, mounted })
+        Ok(Self {
+            path: whole,
+            there: name.is_none(),
+            ids,
+            mounted,
+        })
     }
 
     /// True when `other` is this directory or lies within it.
@@ -69,8 +81,12 @@ impl Root {
 }
 
 fn missing(path: &Path) -> Fault {
-    Fault::new(Kind::NotFound, "there is no such directory", shown(path.as_os_str()))
-        .hint("look at the spelling, or whether it is mounted")
+    Fault::new(
+        Kind::NotFound,
+        "there is no such directory",
+        shown(path.as_os_str()),
+    )
+    .hint("look at the spelling, or whether it is mounted")
 }
 
 /// Device and inode of `dir` and of all above it.
@@ -104,14 +120,20 @@ impl Mount {
 
 /// The mount table, the deepest mount points last. Empty where there is none to read.
 fn mounts(files: &Files) -> Result<Vec<Mount>> {
-    let Some(text) = files.read(Path::new("/proc/self/mountinfo"))? else { return Ok(Vec::new()) };
+    let Some(text) = files.read(Path::new("/proc/self/mountinfo"))? else {
+        return Ok(Vec::new());
+    };
     let mut found: Vec<Mount> = text
         .bytes
         .split(|&b| b == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|&b| b == b' ').skip(2);
             let device = String::from_utf8_lossy(fields.next()?).into_owned();
-            Some(Mount { device, root: unescaped(fields.next()?), at: unescaped(fields.next()?) })
+            Some(Mount {
+                device,
+                root: unescaped(fields.next()?),
+                at: unescaped(fields.next()?),
+            })
         })
         .collect();
     found.sort_by_key(|mount| mount.at.components().count());
@@ -159,7 +181,11 @@ fn real(files: &Files, path: &Path) -> Result<PathBuf> {
         if let Ok(dir) = files.dir(above) {
             let rest = path.strip_prefix(above).unwrap_or(Path::new(""));
             let whole = files.canonical(&dir)?;
-            return Ok(if rest.as_os_str().is_empty() { whole } else { whole.join(rest) });
+            return Ok(if rest.as_os_str().is_empty() {
+                whole
+            } else {
+                whole.join(rest)
+            });
         }
     }
     Ok(path.to_path_buf())
@@ -170,7 +196,10 @@ fn alone(root: &Root, state: &Path) -> Result<()> {
         Err(Fault::new(Kind::Invalid, what, shown(root.path.as_os_str())).hint(hint))
     };
     if root.path.parent().is_none() || (root.there && root.ids.len() == 1) {
-        return refuse("the whole file system cannot be a replica", "name the directories that you mean");
+        return refuse(
+            "the whole file system cannot be a replica",
+            "name the directories that you mean",
+        );
     }
     if root.path.starts_with(state) {
         return refuse("this is state of our own", "state is never part of a replica");
@@ -200,8 +229,13 @@ fn apart(left: &Root, right: &Root) -> Result<()> {
 /// Refuses two bucket places that overlap, as far as their URLs tell.
 pub fn buckets_apart(left: &Place, right: &Place) -> Result<()> {
     use crate::place::At;
-    let (At::Bucket(a, _), At::Bucket(b, _)) = (&left.at, &right.at) else { return Ok(()) };
-    let (a, b) = (syncline_store::url::s3_place(a)?, syncline_store::url::s3_place(b)?);
+    let (At::Bucket(a, _), At::Bucket(b, _)) = (&left.at, &right.at) else {
+        return Ok(());
+    };
+    let (a, b) = (
+        syncline_store::url::s3_place(a)?,
+        syncline_store::url::s3_place(b)?,
+    );
     let same_server = a.endpoint == b.endpoint || a.endpoint.is_none() || b.endpoint.is_none();
     if !same_server || a.bucket != b.bucket {
         return Ok(());
@@ -244,7 +278,11 @@ mod tests {
         for dir in dirs {
             files.make_dirs(&top.join(dir)).unwrap();
         }
-        Made { _temp: temp, files, top }
+        Made {
+            _temp: temp,
+            files,
+            top,
+        }
     }
 
     impl Made {
@@ -267,30 +305,47 @@ mod tests {
         std::os::unix::fs::symlink("a", made.top.join("link")).unwrap();
         assert!(made.refused("a", "a", "state").contains("same directory"));
         assert!(made.refused("a", "link", "state").contains("same directory"));
-        assert!(made.refused("a", "a/sub/../../a", "state").contains("same directory"));
+        assert!(
+            made.refused("a", "a/sub/../../a", "state")
+                .contains("same directory")
+        );
         assert!(made.refused("a", "link/sub", "state").contains("lies within"));
         assert!(made.refused("a/sub/new", "a", "state").contains("lies within"));
         assert!(made.refused("/", "a", "state").contains("whole file system"));
-        assert!(made.refused("a", "..//../../../../../../../..", "state").contains("whole file system"));
+        assert!(
+            made.refused("a", "..//../../../../../../../..", "state")
+                .contains("whole file system")
+        );
         assert!(made.check(Path::new("a"), Path::new("ab"), "state").is_ok());
     }
 
     #[test]
     fn s37_our_own_state_is_refused_as_a_root_and_left_out_within_one() {
         let made = made(&["a/.local/state/syncline", "b", "a/.syncline/trash"]);
-        let inside = made.check(Path::new("a"), Path::new("b"), "a/.local/state/syncline").unwrap();
+        let inside = made
+            .check(Path::new("a"), Path::new("b"), "a/.local/state/syncline")
+            .unwrap();
         assert_eq!(inside, Pair::new(Some(".local/state/syncline".into()), None));
         let inside = made.check(Path::new("a"), Path::new("b"), "a/not/yet").unwrap();
         assert_eq!(inside.left, Some("not/yet".into()));
-        assert!(made.refused("b", "a/.local/state/syncline", "a/.local/state/syncline").contains("our own"));
-        assert!(made.refused("b", "a/.syncline/trash", "state").contains(".syncline"));
+        assert!(
+            made.refused("b", "a/.local/state/syncline", "a/.local/state/syncline")
+                .contains("our own")
+        );
+        assert!(
+            made.refused("b", "a/.syncline/trash", "state")
+                .contains(".syncline")
+        );
     }
 
     #[test]
     fn s37_a_bind_mount_is_seen_through() {
         let made = made(&["a/sub", "b", "state"]);
         let (from, to) = (made.top.join("a/sub"), made.top.join("b"));
-        let mount = std::process::Command::new("mount").arg("--bind").args([&from, &to]).status();
+        let mount = std::process::Command::new("mount")
+            .arg("--bind")
+            .args([&from, &to])
+            .status();
         if !mount.is_ok_and(|status| status.success()) {
             eprintln!("skipped: bind mounts are not allowed here");
             return;
@@ -306,9 +361,17 @@ mod tests {
         let made = made(&["a"]);
         let root = Root::look(&made.files, &made.top.join("a/new")).unwrap();
         assert_eq!((root.there, root.path), (false, made.top.join("a/new")));
-        assert!(Root::look(&made.files, &made.top.join("a/new/deep")).unwrap_err().is(Kind::NotFound));
+        assert!(
+            Root::look(&made.files, &made.top.join("a/new/deep"))
+                .unwrap_err()
+                .is(Kind::NotFound)
+        );
         made.files.write(&made.top.join("a/file"), b"").unwrap();
-        assert!(Root::look(&made.files, &made.top.join("a/file")).unwrap_err().is(Kind::Invalid));
+        assert!(
+            Root::look(&made.files, &made.top.join("a/file"))
+                .unwrap_err()
+                .is(Kind::Invalid)
+        );
     }
 
     #[test]

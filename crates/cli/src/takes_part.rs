@@ -23,9 +23,14 @@ pub async fn filter(files: &Files, opened: &Opened, rules: &[FilterArg]) -> Resu
     let mut filter = Filter::default();
     let mut before: Option<Vec<u8>> = None;
     for side in Side::BOTH {
-        let Some(bytes) = ignore_file(&*opened.sides[side]).await? else { continue };
+        let Some(bytes) = ignore_file(&*opened.sides[side]).await? else {
+            continue;
+        };
         if before.as_ref() != Some(&bytes) {
-            filter.append(from_file(&format!("{}/{IGNORE}", opened.places[side].label()), &bytes)?);
+            filter.append(from_file(
+                &format!("{}/{IGNORE}", opened.places[side].label()),
+                &bytes,
+            )?);
         }
         before = Some(bytes);
     }
@@ -36,7 +41,9 @@ pub async fn filter(files: &Files, opened: &Opened, rules: &[FilterArg]) -> Resu
             FilterArg::From(path) => filter.append(from_path(files, path)?),
         }
     }
-    filter.option(false, format!("{OWN_DIR}/").as_bytes()).map_err(bad)?;
+    filter
+        .option(false, format!("{OWN_DIR}/").as_bytes())
+        .map_err(bad)?;
     for side in Side::BOTH {
         if let Some(own) = &opened.own[side] {
             filter.option(false, &exact_pattern(own)).map_err(bad)?;
@@ -65,7 +72,9 @@ fn bad(rule: BadRule) -> Fault {
 async fn ignore_file(replica: &dyn Replica) -> Result<Option<Vec<u8>>> {
     let label = format!("{}/{IGNORE}", replica.profile().label);
     let path = RelPath::try_from(IGNORE).map_err(|error| Fault::new(Kind::Bug, error.to_string(), IGNORE))?;
-    let Some(seen) = replica.find(&path, &Scope::default()).await? else { return Ok(None) };
+    let Some(seen) = replica.find(&path, &Scope::default()).await? else {
+        return Ok(None);
+    };
     let refuse = |what: String| {
         Err(Fault::new(Kind::Invalid, what, &label).hint("without its rules nothing can be decided"))
     };

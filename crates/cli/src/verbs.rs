@@ -6,9 +6,8 @@ mod bind;
 mod doctor;
 mod history;
 mod inbox;
+mod plans;
 mod run;
-
-use std::sync::Arc;
 
 use syncline_model::{Fault, Kind, RelPath, Result};
 use syncline_sync::{Exit, Options, Report, Session, Stop};
@@ -43,12 +42,22 @@ pub enum Show {
 impl Done {
     /// A command that is no run and went well.
     fn well() -> Self {
-        Self { ending: Ending::plain(Exit::Done), show: Show::List }
+        Self {
+            ending: Ending::plain(Exit::Done),
+            show: Show::List,
+        }
     }
 
     /// A run.
     fn run(report: Report, opened: &Opened, dry_run: bool) -> Self {
-        Self { ending: Ending { report, dry_run, traffic: opened.traffic() }, show: Show::Summary }
+        Self {
+            ending: Ending {
+                report,
+                dry_run,
+                traffic: opened.traffic(),
+            },
+            show: Show::Summary,
+        }
     }
 }
 
@@ -56,20 +65,33 @@ impl Done {
 pub async fn act(world: &World, act: Act, face: &dyn Face, stop: &Stop) -> Result<Done> {
     match act {
         Act::Run(asked) => run::run(world, asked, face, stop).await,
-        Act::Init { place, dir, kept, first } => bind::init(world, &place, &dir, kept, first, face, stop).await,
+        Act::Init {
+            place,
+            dir,
+            kept,
+            first,
+        } => bind::init(world, &place, &dir, kept, first, face, stop).await,
         Act::Leave { which, empty_trash } => bind::leave(world, &which, empty_trash, face).await,
-        Act::Apply { file, once } => run::apply(world, &file, once, face, stop).await,
+        Act::Apply { file, once } => plans::apply(world, &file, once, face, stop).await,
         Act::Conflicts { which } => inbox::conflicts(world, &which, face).await,
-        Act::Resolve { which, paths, keep, once } => {
-            inbox::resolve(world, &which, paths.as_deref(), keep, once, face, stop).await
-        }
+        Act::Resolve {
+            which,
+            paths,
+            keep,
+            once,
+        } => inbox::resolve(world, &which, paths.as_deref(), keep, once, face, stop).await,
         Act::Log { which } => history::log(world, &which, face).await,
-        Act::Undo { which, name, once } => history::undo(world, &which, name.as_deref(), once, face, stop).await,
+        Act::Undo { which, name, once } => {
+            history::undo(world, &which, name.as_deref(), once, face, stop).await
+        }
         Act::TrashList { which } => history::trash(world, &which, face).await,
         Act::TrashEmpty { which, name } => history::trash_empty(world, &which, name.as_deref(), face).await,
-        Act::Restore { which, paths, from, once } => {
-            history::restore(world, &which, &paths, from.as_deref(), once, face, stop).await
-        }
+        Act::Restore {
+            which,
+            paths,
+            from,
+            once,
+        } => history::restore(world, &which, &paths, from.as_deref(), once, face, stop).await,
         Act::Doctor { places } => doctor::doctor(world, &places, face).await,
         Act::ConfigCheck => config_check(world, face),
         Act::Completions(_) => Err(Fault::new(Kind::Bug, "completions need no world", "")),
@@ -77,7 +99,12 @@ pub async fn act(world: &World, act: Act, face: &dyn Face, stop: &Stop) -> Resul
 }
 
 fn config_check(world: &World, face: &dyn Face) -> Result<Done> {
-    let at = world.setting.config.as_ref().map(|(path, _)| shown(path.as_os_str())).unwrap_or_default();
+    let at = world
+        .setting
+        .config
+        .as_ref()
+        .map(|(path, _)| shown(path.as_os_str()))
+        .unwrap_or_default();
     let count = world.config.store.len();
     face.item(&Item::Note(&format!("{at}: well formed; stores: {count}")));
     Ok(Done::well())
@@ -116,31 +143,58 @@ impl Open {
 /// Opens the session that `meant` names.
 async fn open(world: &World, meant: Meant, typed: Kept, how: How) -> Result<Open, Shut> {
     let kept = meant.kept(typed, world);
-    let how = How { bandwidth: how.bandwidth.or(kept.bandwidth.map(|rate| rate.0)), ..how };
+    let how = How {
+        bandwidth: how.bandwidth.or(kept.bandwidth.map(|rate| rate.0)),
+        ..how
+    };
     let looked = world.look(&meant.left, &meant.right)?;
     let opened = world.open(looked, how).await?;
-    let places = syncline_sync::Places { sides: opened.sides.clone(), state: opened.state.clone() };
+    let places = syncline_sync::Places {
+        sides: opened.sides.clone(),
+        state: opened.state.clone(),
+    };
     let session = Session::open(places, world.env.clone()).await?;
-    Ok(Open { opened, session, meant, kept })
+    Ok(Open {
+        opened,
+        session,
+        meant,
+        kept,
+    })
 }
 
 /// Opens a session that has been begun, for a verb that speaks of what was done in it.
-async fn open_known(world: &World, which: &Which, once: &Once, look_only: bool, face: &dyn Face) -> Result<Open> {
+async fn open_known(
+    world: &World,
+    which: &Which,
+    once: &Once,
+    look_only: bool,
+    face: &dyn Face,
+) -> Result<Open> {
     let meant = world.meant(which, face)?;
     let looked = world.look(&meant.left, &meant.right)?;
     if looked.known.is_none() {
         let at = format!("{} {}", looked.places.left.label(), looked.places.right.label());
-        return Err(Fault::new(Kind::Invalid, "no session of these two places has been begun", at)
-            .hint("places are named in the order in which they were synced"));
+        return Err(
+            Fault::new(Kind::Invalid, "no session of these two places has been begun", at)
+                .hint("places are named in the order in which they were synced"),
+        );
     }
-    let how = How { bandwidth: once.bandwidth.map(|rate| rate.0), look_only: look_only || once.dry_run, plan: false };
+    let how = How {
+        bandwidth: once.bandwidth.map(|rate| rate.0),
+        look_only: look_only || once.dry_run,
+        plan: false,
+    };
     Ok(open(world, meant, Kept::default(), how).await?)
 }
 
 /// Waits for the engine; when it was stopped before it began anything, says so.
 fn stopped(stop: &Stop) -> Result<()> {
     if stop.soft() {
-        return Err(Fault::new(Kind::Cancelled, "stopped before anything was begun", ""));
+        return Err(Fault::new(
+            Kind::Cancelled,
+            "stopped before anything was begun",
+            "",
+        ));
     }
     Ok(())
 }
@@ -163,6 +217,3 @@ fn confirmed(world: &World, face: &dyn Face, question: &str) -> Result<bool> {
     });
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
-
-/// Where a shared stop is wanted.
-pub type SharedStop = Arc<Stop>;

@@ -29,7 +29,12 @@ pub struct Meant {
 
 impl Meant {
     fn places(left: OsString, right: OsString) -> Self {
-        Self { left, right, repository: None, below: RelPath::root() }
+        Self {
+            left,
+            right,
+            repository: None,
+            below: RelPath::root(),
+        }
     }
 
     fn repository(found: Repository, whole: &Path) -> Result<Self> {
@@ -37,25 +42,38 @@ impl Meant {
         let below = RelPath::new(below.as_os_str().as_bytes())
             .map_err(|error| Fault::new(Kind::Invalid, error.to_string(), shown(whole.as_os_str())))?;
         let (left, right) = (found.dir.clone().into_os_string(), found.place.clone());
-        Ok(Self { left, right, repository: Some(found), below })
+        Ok(Self {
+            left,
+            right,
+            repository: Some(found),
+            below,
+        })
     }
 
     /// What the command line gives, over what the repository keeps, over the config file's defaults.
     pub fn kept(&self, typed: Kept, world: &World) -> Kept {
-        let kept = self.repository.as_ref().map(|found| found.kept.clone()).unwrap_or_default();
+        let kept = self
+            .repository
+            .as_ref()
+            .map(|found| found.kept.clone())
+            .unwrap_or_default();
         typed.over(kept).over(world.config.defaults.clone())
     }
 
     /// Typed paths as paths below the roots. Absolute ones must lie within the left root.
     pub fn paths(&self, typed: &[OsString]) -> Result<Vec<RelPath>> {
-        typed.iter().map(|text| below(text, Path::new(&self.left), &self.below)).collect()
+        typed
+            .iter()
+            .map(|text| below(text, Path::new(&self.left), &self.below))
+            .collect()
     }
 }
 
 /// `typed`, starting from `stand` below `root`, without `.` and `..`. Nothing in it is a pattern (scenario S18).
 fn below(typed: &OsStr, root: &Path, stand: &RelPath) -> Result<RelPath> {
     let outside = || {
-        Fault::new(Kind::Invalid, "this path lies outside", shown(typed)).hint("paths are given below the roots")
+        Fault::new(Kind::Invalid, "this path lies outside", shown(typed))
+            .hint("paths are given below the roots")
     };
     let path = Path::new(typed);
     let (mut at, rest) = if path.is_absolute() {
@@ -84,8 +102,12 @@ impl World {
         match which {
             Which::Of(left, right) => Ok(Meant::places(left.clone(), right.clone())),
             Which::Here => self.here()?.ok_or_else(|| {
-                Fault::new(Kind::Invalid, "this is no repository", shown(self.setting.base.as_os_str()))
-                    .hint("name two places, or make one with `syncline init PLACE`")
+                Fault::new(
+                    Kind::Invalid,
+                    "this is no repository",
+                    shown(self.setting.base.as_os_str()),
+                )
+                .hint("name two places, or make one with `syncline init PLACE`")
             }),
             Which::At(dir) => self.at(dir)?.ok_or_else(|| {
                 Fault::new(Kind::Invalid, "this is no repository", shown(dir.as_os_str()))
@@ -100,12 +122,16 @@ impl World {
 
     fn here(&self) -> Result<Option<Meant>> {
         let whole = self.whole(&self.setting.base)?;
-        Repository::above(&self.files, &whole)?.map(|found| Meant::repository(found, &whole)).transpose()
+        Repository::above(&self.files, &whole)?
+            .map(|found| Meant::repository(found, &whole))
+            .transpose()
     }
 
     fn at(&self, dir: &Path) -> Result<Option<Meant>> {
         let whole = self.whole(dir)?;
-        Repository::at(&self.files, &whole)?.map(|found| Meant::repository(found, &whole)).transpose()
+        Repository::at(&self.files, &whole)?
+            .map(|found| Meant::repository(found, &whole))
+            .transpose()
     }
 
     /// A directory's one absolute path.
@@ -125,7 +151,10 @@ impl World {
                 .hint("begin one with `syncline sync LEFT RIGHT` or `syncline init PLACE`"));
         }
         for known in &known {
-            face.item(&Item::Session { left: &shown(&known.left), right: &shown(&known.right) });
+            face.item(&Item::Session {
+                left: &shown(&known.left),
+                right: &shown(&known.right),
+            });
         }
         let what = format!("{} sessions could be meant", known.len());
         Err(Fault::new(Kind::Invalid, what, "").hint("say --of LEFT RIGHT, or stand in a repository"))
@@ -138,7 +167,8 @@ mod tests {
 
     fn path(typed: &str, stand: &str) -> Result<String> {
         let stand = RelPath::try_from(stand).unwrap();
-        below(typed.as_ref(), Path::new("/r"), &stand).map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap())
+        below(typed.as_ref(), Path::new("/r"), &stand)
+            .map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap())
     }
 
     #[test]

@@ -29,29 +29,48 @@ pub async fn init(
     let cloning = first.is_some();
     let root = Root::look(&world.files, dir)?;
     let looked = world.look_with(&root, place)?;
-    let mut repository = Repository { dir: root.path.clone(), place: looked.places.right.text.clone(), kept };
-    if let Some(before) = root.there.then(|| Repository::at(&world.files, &root.path)).transpose()?.flatten() {
+    let mut repository = Repository {
+        dir: root.path.clone(),
+        place: looked.places.right.text.clone(),
+        kept,
+    };
+    if let Some(before) = root
+        .there
+        .then(|| Repository::at(&world.files, &root.path))
+        .transpose()?
+        .flatten()
+    {
         again(&mut repository, before, cloning, face)?;
     }
     if cloning && !looked.right_is_there() {
-        return Err(Fault::new(Kind::NotFound, "there is nothing to clone", looked.places.right.label()));
+        return Err(Fault::new(
+            Kind::NotFound,
+            "there is nothing to clone",
+            looked.places.right.label(),
+        ));
     }
     found(world, &looked, &root, cloning, face).await?;
     if first.as_ref().is_none_or(|once| !once.dry_run) {
         if !root.there {
-            world.files.make_last(&root.path)?;
+            world.files.make_last(&root.path, 0o777 & !world.umask)?;
         }
         repository.save(&world.files)?;
     }
     let (dir, place) = (shown(repository.dir.as_os_str()), looked.places.right.label());
     let Some(once) = first else {
-        face.item(&Item::Note(&format!("{dir} is bound to {place}; next: syncline sync")));
+        face.item(&Item::Note(&format!(
+            "{dir} is bound to {place}; next: syncline sync"
+        )));
         return Ok(Done::well());
     };
     face.item(&Item::Note(&format!("{dir} is bound to {place}")));
     if once.dry_run && !root.there {
-        return Err(Fault::new(Kind::Invalid, "a clone into a directory that is not there has nothing to show", dir)
-            .hint("make the directory first, or leave --dry-run out"));
+        return Err(Fault::new(
+            Kind::Invalid,
+            "a clone into a directory that is not there has nothing to show",
+            dir,
+        )
+        .hint("make the directory first, or leave --dry-run out"));
     }
     let meant = world.meant(&Which::At(repository.dir), face)?;
     Ok(run::within(world, meant, "pull", Kept::default(), once, face, stop).await?)
@@ -65,7 +84,9 @@ fn again(repository: &mut Repository, before: Repository, cloning: bool, face: &
         return Err(Fault::new(Kind::Exists, what, &dir).hint(format!("end that with: syncline leave {dir}")));
     }
     if !cloning {
-        face.item(&Item::Note("it was bound to this place already; options given now are kept beside the old ones"));
+        face.item(&Item::Note(
+            "it was bound to this place already; options given now are kept beside the old ones",
+        ));
     }
     let given = std::mem::take(&mut repository.kept);
     repository.kept = given.over(before.kept);
@@ -74,10 +95,16 @@ fn again(repository: &mut Repository, before: Repository, cloning: bool, face: &
 
 /// Says what is there already (scenario B9).
 async fn found(world: &World, looked: &Looked, root: &Root, cloning: bool, face: &dyn Face) -> Result<()> {
-    let above = root.path.parent().map(|above| Repository::above(&world.files, above)).transpose();
+    let above = root
+        .path
+        .parent()
+        .map(|above| Repository::above(&world.files, above))
+        .transpose();
     if let Ok(Some(Some(outer))) = above {
         let outer = shown(outer.dir.as_os_str());
-        face.item(&Item::Note(&format!("it lies within the repository {outer}, which syncs it too")));
+        face.item(&Item::Note(&format!(
+            "it lies within the repository {outer}, which syncs it too"
+        )));
     }
     let place = &looked.places.right;
     if place.dir().is_some() && !looked.right_is_there() {
@@ -96,11 +123,17 @@ async fn found(world: &World, looked: &Looked, root: &Root, cloning: bool, face:
             break;
         }
     }
-    let some = if more { format!("at least {seen} entries") } else { "nothing".to_string() };
+    let some = if more {
+        format!("at least {seen} entries")
+    } else {
+        "nothing".to_string()
+    };
     let by = if used { ", and was synced before" } else { "" };
     face.item(&Item::Note(&format!("{label} holds {some}{by}")));
     if !cloning && more {
-        face.item(&Item::Note("the first sync joins both: what is equal is adopted, nothing is removed"));
+        face.item(&Item::Note(
+            "the first sync joins both: what is equal is adopted, nothing is removed",
+        ));
     }
     if !replica.profile().conditional {
         face.item(&Item::Note(&format!(
@@ -131,7 +164,11 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
         }
         Ok(_) if repository.is_some() => {}
         Ok(_) => {
-            return Err(Fault::new(Kind::Invalid, "no session of these two places has been begun", ""));
+            return Err(Fault::new(
+                Kind::Invalid,
+                "no session of these two places has been begun",
+                "",
+            ));
         }
         // A root is gone for good: what is left of the session is here.
         Err(fault) if fault.is(Kind::Changed) => {
@@ -141,7 +178,10 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
     }
     if let Some(repository) = repository {
         repository.forget(&world.files)?;
-        face.item(&Item::Note(&format!("{} is no repository any more", shown(repository.dir.as_os_str()))));
+        face.item(&Item::Note(&format!(
+            "{} is no repository any more",
+            shown(repository.dir.as_os_str())
+        )));
     } else {
         face.item(&Item::Note("the session has ended; both places stay as they are"));
     }
@@ -149,14 +189,19 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
 }
 
 fn forget_gone(world: &World, meant: &Meant, face: &dyn Face) -> Result<()> {
-    let gone: Vec<Place> =
-        [&meant.left, &meant.right].iter().map(|text| world.place(text)).collect::<Result<_>>()?;
+    let gone: Vec<Place> = [&meant.left, &meant.right]
+        .iter()
+        .map(|text| world.place(text))
+        .collect::<Result<_>>()?;
     let (left, right) = (world.settled(&gone[0]), world.settled(&gone[1]));
     if let Some(known) = world.states.known(&left, &right)? {
         world.files.remove_tree(&known.dir)?;
         for side in Side::BOTH {
             let place = if side == Side::Left { &gone[0] } else { &gone[1] };
-            face.item(&Item::Note(&format!("{}: its marker and trash stay", place.label())));
+            face.item(&Item::Note(&format!(
+                "{}: its marker and trash stay",
+                place.label()
+            )));
         }
     }
     Ok(())

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use syncline_model::{Fault, Kind, Profile, Result};
 use syncline_replica::Replica;
+use syncline_store::Caps;
 use syncline_store::layers::Rate;
 use syncline_store::url::{S3Place, s3_place};
-use syncline_store::Caps;
 use syncline_sync::Exit;
 
 use super::Done;
@@ -26,7 +26,13 @@ pub async fn doctor(world: &World, places: &[OsString], face: &dyn Face) -> Resu
     for text in places {
         face.item(&Item::Note(&shown(text)));
         if let Err(fault) = place(world, text, face).await {
-            tell(face, &shown(text), Some(false), &fault.to_string(), fault.hint.as_deref());
+            tell(
+                face,
+                &shown(text),
+                Some(false),
+                &fault.to_string(),
+                fault.hint.as_deref(),
+            );
             exit = exit.max(exit::of(&fault));
         }
     }
@@ -37,16 +43,38 @@ pub async fn doctor(world: &World, places: &[OsString], face: &dyn Face) -> Resu
 
 fn tell(face: &dyn Face, what: &str, ok: Option<bool>, found: &str, advice: Option<&str>) {
     let advice = advice.map(str::to_string);
-    face.item(&Item::Check(&Check { what: what.into(), ok, found: found.into(), advice }));
+    face.item(&Item::Check(&Check {
+        what: what.into(),
+        ok,
+        found: found.into(),
+        advice,
+    }));
 }
 
 fn machine(world: &World, face: &dyn Face) -> Result<Exit> {
     let system = rustix::system::uname();
-    let (name, release) = (system.sysname().to_string_lossy(), system.release().to_string_lossy());
+    let (name, release) = (
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+    );
     tell(face, "syncline", Some(true), env!("CARGO_PKG_VERSION"), None);
-    tell(face, "system", None, &format!("{name} {release}, host {}", host()), None);
-    let who = if rustix::process::geteuid().is_root() { "root" } else { "an ordinary user" };
-    let owners = if who == "root" { None } else { Some("owners are carried by root only; everything else works") };
+    tell(
+        face,
+        "system",
+        None,
+        &format!("{name} {release}, host {}", host()),
+        None,
+    );
+    let who = if rustix::process::geteuid().is_root() {
+        "root"
+    } else {
+        "an ordinary user"
+    };
+    let owners = if who == "root" {
+        None
+    } else {
+        Some("owners are carried by root only; everything else works")
+    };
     tell(face, "running as", None, who, owners);
     let mut exit = state(world, face)?;
     let config = match &world.setting.config {
@@ -58,9 +86,10 @@ fn machine(world: &World, face: &dyn Face) -> Result<Exit> {
     };
     tell(face, "config file", Some(true), &config, None);
     exit = exit.max(credentials(world, face)?);
-    for (program, why) in
-        [("rclone", "to look at buckets with another tool"), ("ssh", "for places on other hosts, in a later release")]
-    {
+    for (program, why) in [
+        ("rclone", "to look at buckets with another tool"),
+        ("ssh", "for places on other hosts, in a later release"),
+    ] {
         let found = installed(world, program);
         let words = if found { "installed" } else { "not installed" };
         tell(face, program, None, &format!("{words}; not needed ({why})"), None);
@@ -79,12 +108,24 @@ fn state(world: &World, face: &dyn Face) -> Result<Exit> {
     match writable {
         Ok(()) => {
             let sessions = world.states.list()?.len();
-            tell(face, "state", Some(true), &format!("{at}: writable; sessions: {sessions}"), None);
+            tell(
+                face,
+                "state",
+                Some(true),
+                &format!("{at}: writable; sessions: {sessions}"),
+                None,
+            );
             Ok(Exit::Done)
         }
         Err(fault) => {
             let advice = "make it writable, or say --state DIR";
-            tell(face, "state", Some(false), &format!("{at}: {}", fault.what), Some(advice));
+            tell(
+                face,
+                "state",
+                Some(false),
+                &format!("{at}: {}", fault.what),
+                Some(advice),
+            );
             Ok(exit::of(&fault))
         }
     }
@@ -96,9 +137,9 @@ fn credentials(world: &World, face: &dyn Face) -> Result<Exit> {
     if set("AWS_ACCESS_KEY_ID") && set("AWS_SECRET_ACCESS_KEY") {
         sources.push("environment".to_string());
     }
-    let aws = std::env::var_os("AWS_SHARED_CREDENTIALS_FILE").map(std::path::PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".aws/credentials"))
-    });
+    let aws = std::env::var_os("AWS_SHARED_CREDENTIALS_FILE")
+        .map(std::path::PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".aws/credentials")));
     if let Some(path) = aws
         && world.files.read(&path).is_ok_and(|text| text.is_some())
     {
@@ -109,7 +150,11 @@ fn credentials(world: &World, face: &dyn Face) -> Result<Exit> {
             sources.push(format!("[store.{name}]"));
         }
     }
-    let found = if sources.is_empty() { "none".to_string() } else { sources.join(", ") };
+    let found = if sources.is_empty() {
+        "none".to_string()
+    } else {
+        sources.join(", ")
+    };
     let advice = sources.is_empty().then_some(
         "for buckets set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials",
     );
@@ -121,7 +166,10 @@ fn installed(world: &World, program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| {
         use syncline_store::Disk;
-        world.files.dir(&dir).is_ok_and(|held| world.files.disk.stat(&held, program.as_bytes()).is_ok())
+        world
+            .files
+            .dir(&dir)
+            .is_ok_and(|held| world.files.disk.stat(&held, program.as_bytes()).is_ok())
     })
 }
 
@@ -130,17 +178,26 @@ async fn place(world: &World, text: &OsString, face: &dyn Face) -> Result<()> {
     if let Some(dir) = place.dir() {
         let root = Root::look(&world.files, dir)?;
         if !root.there {
-            return Err(Fault::new(Kind::NotFound, "there is no such directory", place.label())
-                .hint("as RIGHT of a first run it would be made"));
+            return Err(
+                Fault::new(Kind::NotFound, "there is no such directory", place.label())
+                    .hint("as RIGHT of a first run it would be made"),
+            );
         }
         place = Place::local(root.path.clone());
-        roots::check(&world.files, &syncline_model::Pair::new(Some(root), None), world.states.root())?;
+        roots::check(
+            &world.files,
+            &syncline_model::Pair::new(Some(root), None),
+            world.states.root(),
+        )?;
     }
     let (replica, _) = world.open_one(&place).await?;
     let identity = replica.identity().await?;
     tell(face, "reachable", Some(true), "yes", None);
     let marker = identity.marker.map_or("never synced".to_string(), |marker| {
-        format!("synced before: id {}, generation {}", marker.id, marker.generation)
+        format!(
+            "synced before: id {}, generation {}",
+            marker.id, marker.generation
+        )
     });
     tell(face, "identity", None, &marker, None);
     profile(replica.profile(), face);
@@ -151,7 +208,13 @@ async fn place(world: &World, text: &OsString, face: &dyn Face) -> Result<()> {
         caps(opened.caps(), face);
         let parsed = s3_place(url)?;
         let advice = policy(&parsed, opened.caps());
-        tell(face, "least S3 policy", None, "what these keys must be allowed to do:", Some(&advice));
+        tell(
+            face,
+            "least S3 policy",
+            None,
+            "what these keys must be allowed to do:",
+            Some(&advice),
+        );
     }
     Ok(())
 }
@@ -159,8 +222,16 @@ async fn place(world: &World, text: &OsString, face: &dyn Face) -> Result<()> {
 fn profile(profile: &Profile, face: &dyn Face) {
     let classes = profile.classes;
     let list = |pairs: &[(bool, &'static str)]| {
-        let names: Vec<&str> = pairs.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
-        if names.is_empty() { "none".to_string() } else { names.join(", ") }
+        let names: Vec<&str> = pairs
+            .iter()
+            .filter(|(has, _)| *has)
+            .map(|(_, name)| *name)
+            .collect();
+        if names.is_empty() {
+            "none".to_string()
+        } else {
+            names.join(", ")
+        }
     };
     let attributes = list(&[
         (classes.mode, "permission bits"),
@@ -171,7 +242,10 @@ fn profile(profile: &Profile, face: &dyn Face) {
         (classes.links, "hard links"),
     ]);
     tell(face, "attributes held", None, &attributes, None);
-    let kinds = list(&[(profile.symlinks, "symlinks"), (profile.specials, "pipes, sockets and devices")]);
+    let kinds = list(&[
+        (profile.symlinks, "symlinks"),
+        (profile.specials, "pipes, sockets and devices"),
+    ]);
     tell(face, "kinds beside files and directories", None, &kinds, None);
     let names = match (profile.folds_case, profile.normalises) {
         (false, false) => "exact",
@@ -182,13 +256,31 @@ fn profile(profile: &Profile, face: &dyn Face) {
     tell(face, "names", None, names, None);
     if !classes.ctime {
         let advice = "an edit that keeps size and time is found with --checksum only";
-        tell(face, "times of status change", None, "mean nothing here", Some(advice));
+        tell(
+            face,
+            "times of status change",
+            None,
+            "mean nothing here",
+            Some(advice),
+        );
     }
     if !profile.batch_durable {
-        tell(face, "durability", None, "files are made durable one by one (syncfs reaches nothing here)", None);
+        tell(
+            face,
+            "durability",
+            None,
+            "files are made durable one by one (syncfs reaches nothing here)",
+            None,
+        );
     }
     if profile.read_only {
-        tell(face, "writable", Some(false), "no", Some("as one side of --mode copy or mirror it can be read"));
+        tell(
+            face,
+            "writable",
+            Some(false),
+            "no",
+            Some("as one side of --mode copy or mirror it can be read"),
+        );
     }
 }
 
@@ -206,7 +298,13 @@ fn caps(caps: &Caps, face: &dyn Face) {
         "two writers at once are found by looking before each write; what is replaced is copied to the trash first",
     );
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
-    tell(face, "conditional writes", Some(conditional), yes_no(conditional), advice);
+    tell(
+        face,
+        "conditional writes",
+        Some(conditional),
+        yes_no(conditional),
+        advice,
+    );
     for (what, has) in [
         ("listings in order", caps.sorted),
         ("tags are MD5", caps.tag_is_md5),
@@ -221,7 +319,13 @@ fn caps(caps: &Caps, face: &dyn Face) {
 /// The least that an S3 policy must allow (SK6).
 fn policy(place: &S3Place, caps: &Caps) -> String {
     let bucket = format!("arn:aws:s3:::{}", place.bucket);
-    let mut objects = vec!["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+    let mut objects = vec![
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ];
     if caps.versions {
         objects.extend(["s3:GetObjectVersion", "s3:DeleteObjectVersion"]);
     }

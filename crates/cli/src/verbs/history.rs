@@ -39,8 +39,13 @@ pub async fn undo(
 pub async fn trash(world: &World, which: &Which, face: &dyn Face) -> Result<Done> {
     let open = open_known(world, which, &Once::default(), true, face).await?;
     for item in &open.session.trash().await? {
-        let removed =
-            Removed { side: item.side, run: &item.run, path: &item.path, size: item.entry.size(), time: item.time };
+        let removed = Removed {
+            side: item.side,
+            run: &item.run,
+            path: &item.path,
+            size: item.entry.size(),
+            time: item.time,
+        };
         face.item(&Item::Trash(removed));
     }
     Ok(Done::well())
@@ -49,8 +54,14 @@ pub async fn trash(world: &World, which: &Which, face: &dyn Face) -> Result<Done
 /// Forgets what was displaced.
 pub async fn trash_empty(world: &World, which: &Which, name: Option<&str>, face: &dyn Face) -> Result<Done> {
     let open = open_known(world, which, &Once::default(), false, face).await?;
-    let of = name.map_or("everything".to_string(), |name| format!("what run {name} displaced"));
-    if !confirmed(world, face, &format!("Remove {of} from the trash of both places for good?"))? {
+    let of = name.map_or("everything".to_string(), |name| {
+        format!("what run {name} displaced")
+    });
+    if !confirmed(
+        world,
+        face,
+        &format!("Remove {of} from the trash of both places for good?"),
+    )? {
         face.item(&Item::Note("nothing was removed"));
         return Ok(Done::well());
     }

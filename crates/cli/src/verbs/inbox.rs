@@ -39,6 +39,9 @@ pub async fn resolve(
     stopped(stop)?;
     let paths = paths.map(|typed| open.meant.paths(typed)).transpose()?;
     let options = open.options(world, &once).await?;
-    let report = open.session.resolve(paths.as_deref(), keep, &options, face, stop).await?;
+    let report = open
+        .session
+        .resolve(paths.as_deref(), keep, &options, face, stop)
+        .await?;
     Ok(Done::run(report, &open.opened, once.dry_run))
 }

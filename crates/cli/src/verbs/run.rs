@@ -1,31 +1,31 @@
-//! `sync`, `push`, `pull`, `status`, and plans: written and applied.
+//! `sync`, `push`, `pull` and `status`: one run of the merge.
 
-use std::io::{BufRead, Cursor, Read, Write};
-use std::path::Path;
+use syncline_model::{Pair, Result};
+use syncline_sync::{Exit, Stop};
 
-use serde::Deserialize;
-use syncline_model::{Fault, Kind, Pair, Result};
-use syncline_sync::{Event, Exit, Monitor, Stop};
-
-use super::{Done, Show, open, stopped};
-use crate::intent::{Once, Run, Which};
+use super::{Done, Show, open, plans, stopped};
+use crate::intent::{Once, Run};
 use crate::kept::Kept;
 use crate::open::{How, Shut, World};
-use crate::place::shown;
-use crate::render::{Ending, Face, Item};
+use crate::render::{Ending, Face};
 use crate::which::Meant;
-
-/// Longest header of a plan file.
-const HEADER_MAX: u64 = 1 << 20;
 
 /// One run of the merge.
 pub async fn run(world: &World, asked: Run, face: &dyn Face, stop: &Stop) -> Result<Done> {
-    let Run { which, what, typed, mut once } = asked;
+    let Run {
+        which,
+        what,
+        typed,
+        mut once,
+    } = asked;
     let meant = world.meant(&which, face)?;
     once.dry_run |= what == "status";
     let quiet = once.quiet_if_locked;
     match within(world, meant, what, typed, once, face, stop).await {
-        Err(Shut::Held(_)) if quiet => Ok(Done { ending: Ending::plain(Exit::Done), show: Show::Nothing }),
+        Err(Shut::Held(_)) if quiet => Ok(Done {
+            ending: Ending::plain(Exit::Done),
+            show: Show::Nothing,
+        }),
         done => Ok(done?),
     }
 }
@@ -41,7 +41,11 @@ pub async fn within(
     stop: &Stop,
 ) -> Result<Done, Shut> {
     let planning = once.plan.is_some();
-    let how = How { bandwidth: None, look_only: once.dry_run || planning, plan: planning };
+    let how = How {
+        bandwidth: None,
+        look_only: once.dry_run || planning,
+        plan: planning,
+    };
     let open = open(world, meant, typed, how).await?;
     stopped(stop)?;
     let mut options = open.options(world, &once).await?;
@@ -51,127 +55,10 @@ pub async fn within(
         _ => options.writes,
     };
     if let Some(file) = &once.plan {
-        return Ok(plan(world, &open, &options, file, face).await?);
+        return Ok(plans::write(world, &open, &options, file, face).await?);
     }
     let report = open.session.run(what, &options, face, stop).await;
     let done = report.map(|report| Done::run(report, &open.opened, once.dry_run));
     open.opened.unmake(world, how)?;
     Ok(done?)
-}
-
-/// A monitor that says only what is no step: the plan itself tells the steps.
-struct Aside<'a>(&'a dyn Face);
-
-impl Monitor for Aside<'_> {
-    fn event(&self, event: Event<'_>) {
-        if !matches!(event, Event::Step(_)) {
-            self.0.event(event);
-        }
-    }
-}
-
-async fn plan(
-    world: &World,
-    open: &super::Open,
-    options: &syncline_sync::Options,
-    file: &Path,
-    face: &dyn Face,
-) -> Result<Done> {
-    if file.as_os_str() == "-" {
-        let mut out = std::io::stdout();
-        let report = open.session.write_plan(options, &Silent, &mut out).await?;
-        out.flush().map_err(|error| Fault::new(Kind::Full, format!("write: {error}"), "standard output"))?;
-        let ending = Ending { report, dry_run: true, traffic: open.opened.traffic() };
-        return Ok(Done { ending, show: Show::Nothing });
-    }
-    let mut draft = world.files.draft(file)?;
-    let report = open.session.write_plan(options, &Aside(face), &mut draft).await?;
-    draft.publish()?;
-    let at = shown(file.as_os_str());
-    face.item(&Item::Note(&format!("the plan is in {at}; carry it out with: syncline apply {at}")));
-    Ok(Done::run(report, &open.opened, true))
-}
-
-struct Silent;
-
-impl Monitor for Silent {
-    fn event(&self, _: Event<'_>) {}
-}
-
-/// What of a plan's header says whose it is.
-#[derive(Deserialize)]
-struct Header {
-    event: String,
-    version: u32,
-    left: String,
-    right: String,
-}
-
-/// Carries out a plan.
-pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop: &Stop) -> Result<Done> {
-    let mut plan: Box<dyn BufRead + Send> = if file.as_os_str() == "-" {
-        Box::new(std::io::BufReader::new(std::io::stdin()))
-    } else {
-        world.files.reader(file)?
-    };
-    let first = first_line(&mut *plan, file)?;
-    let header = header(&first, file)?;
-    let which = whose(world, &header, face)?;
-    let meant = world.meant(&which, face)?;
-    let how = How { bandwidth: once.bandwidth.map(|rate| rate.0), look_only: once.dry_run, plan: true };
-    let open = open(world, meant, Kept::default(), how).await?;
-    stopped(stop)?;
-    let options = open.options(world, &once).await?;
-    let mut whole = Cursor::new(first).chain(plan);
-    let report = open.session.apply(&mut whole, &options, face, stop).await?;
-    Ok(Done::run(report, &open.opened, once.dry_run))
-}
-
-fn first_line(plan: &mut dyn BufRead, file: &Path) -> Result<Vec<u8>> {
-    let mut line = Vec::new();
-    plan.take(HEADER_MAX)
-        .read_until(b'\n', &mut line)
-        .map_err(|error| Fault::new(Kind::Invalid, format!("read: {error}"), shown(file.as_os_str())))?;
-    Ok(line)
-}
-
-fn header(line: &[u8], file: &Path) -> Result<Header> {
-    let wrong = |what: &str| {
-        Fault::new(Kind::Invalid, what, shown(file.as_os_str())).hint("plans are written by `syncline sync --plan FILE`")
-    };
-    let header: Header = serde_json::from_slice(line).map_err(|_| wrong("this is no plan"))?;
-    match (header.event.as_str(), header.version) {
-        ("plan", 1) => Ok(header),
-        ("plan", _) => Err(wrong("a plan of a version that this program does not know")),
-        _ => Err(wrong("this is no plan")),
-    }
-}
-
-/// The session whose places bear the labels of a plan.
-fn whose(world: &World, header: &Header, face: &dyn Face) -> Result<Which> {
-    let label = |text: &std::ffi::OsStr| {
-        let shown = shown(text);
-        shown.split('?').next().unwrap_or_default().to_string()
-    };
-    let mut found = Vec::new();
-    for known in world.states.list()? {
-        let (left, right) = (shown(&known.left), shown(&known.right));
-        let exact = left == header.left && right == header.right;
-        let short = label(&known.left) == header.left && label(&known.right) == header.right;
-        let named = world.place(&known.right).is_ok_and(|place| place.label() == header.right);
-        if exact || short || (named && left == header.left) {
-            found.push(known);
-        }
-    }
-    match found.as_slice() {
-        [one] => Ok(Which::Of(one.left.clone(), one.right.clone())),
-        [] => Ok(Which::Of(header.left.clone().into(), header.right.clone().into())),
-        several => {
-            for known in several {
-                face.item(&Item::Session { left: &shown(&known.left), right: &shown(&known.right) });
-            }
-            Err(Fault::new(Kind::Invalid, "several sessions bear the names of this plan's places", "")
-                .hint("end those that you no longer need with `syncline leave LEFT RIGHT`"))
-        }
-    }
 }
