@@ -39,6 +39,15 @@ pub struct Hands {
     pub copied: AtomicU64,
 }
 
+/// What waits for a person on one side.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Held {
+    /// Removals.
+    pub removals: bool,
+    /// Replaced content.
+    pub overwrites: bool,
+}
+
 /// One run's execution.
 pub struct Execution<'a> {
     pub(crate) env: &'a Env,
@@ -49,8 +58,10 @@ pub struct Execution<'a> {
     pub(crate) base: &'a Base,
     pub(crate) journal: Journal,
     pub(crate) trust: Trust,
-    /// Sides whose removals and overwrites wait for a person.
-    pub(crate) held: Pair<bool>,
+    /// What waits for a person on each side.
+    pub(crate) held: Pair<Held>,
+    /// Bytes that went to each side's trash.
+    pub(crate) trashed: Pair<u64>,
     pub(crate) counts: Pair<Counts>,
     pub(crate) problems: u64,
     pub(crate) stopped: bool,
@@ -94,6 +105,7 @@ impl<'a> Execution<'a> {
             journal,
             trust,
             held: Pair::default(),
+            trashed: Pair::default(),
             counts: Pair::default(),
             problems: 0,
             stopped: false,
@@ -214,12 +226,12 @@ impl<'a> Execution<'a> {
     /// Steps that this run leaves alone: on a side that it may not write, or held by the brake.
     fn waits(&self, step: &Step) -> bool {
         let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
-        let destroys = match step.action {
-            Action::Remove => true,
-            Action::Update => old_leaf,
+        let held = match step.action {
+            Action::Remove => self.held[step.side].removals,
+            Action::Update => old_leaf && self.held[step.side].overwrites,
             _ => false,
         };
-        !self.options.writes[step.side] || (destroys && self.held[step.side])
+        held || !self.options.writes[step.side]
     }
 
     /// One after another: each may need the one before.
@@ -548,6 +560,9 @@ impl<'a> Execution<'a> {
                 applied,
                 ..
             } = finished;
+            if applied.trashed.is_some() {
+                self.trashed[step.side] += step.change.old.as_ref().map_or(0, |old| old.entry.size());
+            }
             let record = Done {
                 side: step.side,
                 action: step.action,

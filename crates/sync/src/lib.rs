@@ -8,6 +8,7 @@
 pub mod api;
 mod compare;
 mod execute;
+mod guarding;
 mod history;
 pub mod journal;
 mod opening;

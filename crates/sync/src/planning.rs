@@ -264,8 +264,3 @@ impl Groups {
         Ok(Some((key, group)))
     }
 }
-
-/// Files of a side before the run: what the brakes measure against.
-pub fn files_before(seen: &Pair<Seenings>) -> Pair<u64> {
-    Pair::each(|side: Side| seen[side].leaves)
-}

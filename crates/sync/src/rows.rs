@@ -1,8 +1,9 @@
 //! What the session's table holds, and how it is written.
 //!
 //! One key space, one byte of prefix each: `b` base rows by slot, `d` digests made before they could be agreed on, `c` open
-//! conflicts by path, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
+//! conflicts by path, `t` bytes of trash by run, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ const BASE: u8 = b'b';
 const DIGEST: u8 = b'd';
 const CONFLICT: u8 = b'c';
 const OWN: u8 = b'i';
+const TRASH: u8 = b't';
 
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -199,10 +201,46 @@ impl Base {
         self.table.write(vec![(key(CONFLICT, path.as_bytes()), None)])
     }
 
+    /// Notes how many bytes a run put into each side's trash.
+    pub fn note_trash(&self, run: &str, bytes: &Pair<u64>) -> Result<()> {
+        let mut batch: Batch = Vec::new();
+        for side in Side::BOTH {
+            if bytes[side] > 0 {
+                batch.push((trash_key(side, run), Some(encode(&bytes[side])?)));
+            }
+        }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.table.write(batch)
+        }
+    }
+
+    /// Bytes that runs put into a side's trash.
+    pub fn trash_bytes(&self, side: Side) -> Result<HashMap<String, u64>> {
+        let prefix = trash_key(side, "");
+        self.table
+            .scan(&prefix, &prefix)
+            .map(|row| {
+                let (key, value) = row?;
+                Ok((String::from_utf8_lossy(&key[2..]).into_owned(), decode(&value)?))
+            })
+            .collect()
+    }
+
+    /// That trash is gone.
+    pub fn forget_trash(&self, side: Side, run: &str) -> Result<()> {
+        self.table.write(vec![(trash_key(side, run), None)])
+    }
+
     /// Returns when all that was written survives a power cut.
     pub fn persist(&self) -> Result<()> {
         self.table.persist()
     }
+}
+
+fn trash_key(side: Side, run: &str) -> Vec<u8> {
+    [&[TRASH, side as u8], run.as_bytes()].concat()
 }
 
 fn digest_key(side: Side, slot: &Slot) -> Vec<u8> {

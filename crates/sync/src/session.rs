@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use syncline_model::guard::Cause;
+use syncline_model::guard::{Cause, Reason, Verdict};
 use syncline_model::{Fault, Identity, Kind, Marker, Pair, Result, Side};
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
 use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
-use crate::execute::{Execution, Hands};
+use crate::execute::{Execution, Hands, Held};
+use crate::guarding::Answers;
 use crate::journal::{self, Journal};
 use crate::plan::Draft;
-use crate::planning::{Planned, Planner, files_before};
+use crate::planning::{Planned, Planner};
 use crate::rows::{Base, Remembered};
 use crate::shelf::{Guard, Shelf};
 
@@ -76,10 +77,11 @@ impl Session {
     ) -> Result<Report> {
         let begun = self.begin()?;
         let options = &self.writable(options, monitor);
-        let remembered = self.base.remembered()?;
-        let before = self.identities(&remembered, options).await?;
-        if let Some(reasons) = self.strangers(&remembered, &before, options)? {
-            return Ok(self.refused(&begun, reasons));
+        let known = self.base.remembered()?.identity;
+        let before = self.answers(&known).await?;
+        let strangers = self.strangers(&known, &before, options)?;
+        if !strangers.is_empty() {
+            return Ok(self.refused(&begun, strangers));
         }
         if options.accept.is_some() && !options.dry_run {
             self.base.drop_rows()?;
@@ -94,17 +96,15 @@ impl Session {
             stop,
         };
         let planned = planner.plan().await?;
-        if let Some(reasons) = self.emptied(&planned, &before, options).await? {
+        let verdict = self.verdict(&before, &planned, options).await?;
+        if let Verdict::Refuse(reasons) = verdict {
             return Ok(self.refused(&begun, reasons));
         }
-        let (held, reasons) = self.brakes(&planned, options);
         if options.dry_run {
-            return self.show(&begun, planned.draft, reasons, monitor);
+            return self.show(&begun, planned.draft, &verdict, monitor);
         }
-        self.carry_out(
-            what, &begun, planned, held, reasons, &before, options, monitor, stop,
-        )
-        .await
+        self.carry_out(what, &begun, planned, &verdict, &before, options, monitor, stop)
+            .await
     }
 
     /// A side that may not be written is only read; what would be done there waits.
@@ -146,124 +146,7 @@ impl Session {
         )
     }
 
-    /// Who answers at both roots; a root that is gone is told from one that cannot be reached.
-    async fn identities(&self, remembered: &Remembered, options: &Options) -> Result<Pair<Option<Identity>>> {
-        let mut found = Pair::new(None, None);
-        for side in Side::BOTH {
-            found[side] = match self.sides[side].identity().await {
-                Ok(identity) => Some(identity),
-                Err(fault) if fault.is(Kind::NotFound) && remembered.identity[side].is_some() => None,
-                Err(fault) => return Err(fault),
-            };
-        }
-        let _ = options;
-        Ok(found)
-    }
-
-    /// Reasons not to trust a root: gone, without its marker, another one, or restored from an older state.
-    fn strangers(
-        &self,
-        remembered: &Remembered,
-        found: &Pair<Option<Identity>>,
-        options: &Options,
-    ) -> Result<Option<Vec<String>>> {
-        let mut reasons = Vec::new();
-        for side in Side::BOTH {
-            let Some(known) = &remembered.identity[side] else {
-                continue;
-            };
-            if options.accept == Some(side) && found[side].is_some() {
-                continue;
-            }
-            if let Some(why) = stranger(known, found[side].as_ref()) {
-                reasons.push(format!(
-                    "the {} root {} {why}; the other root is {}. Nothing was changed. If it is right as it stands, run again with --accept {}",
-                    side.name(),
-                    self.sides[side].profile().label,
-                    self.sides[side.other()].profile().label,
-                    side.name(),
-                ));
-            }
-        }
-        Ok((!reasons.is_empty()).then_some(reasons))
-    }
-
-    /// Roots looked at again after the scan: another one by now, or empty though the base knows files.
-    async fn emptied(
-        &self,
-        planned: &Planned<'_>,
-        before: &Pair<Option<Identity>>,
-        options: &Options,
-    ) -> Result<Option<Vec<String>>> {
-        let mut reasons = Vec::new();
-        let had = !self.base.is_empty()?;
-        for side in Side::BOTH {
-            let label = &self.sides[side].profile().label;
-            let now = match self.sides[side].identity().await {
-                Ok(now) => Some(now),
-                Err(fault) if fault.is(Kind::NotFound) => None,
-                Err(fault) => return Err(fault),
-            };
-            if let Some(why) = before[side]
-                .as_ref()
-                .and_then(|before| stranger(before, now.as_ref()))
-            {
-                reasons.push(format!(
-                    "the {} root {label} {why}: it was replaced during the scan. Nothing was changed; run again",
-                    side.name()
-                ));
-            }
-            let empty = planned.seen[side].entries == 0 && planned.seen[side.other()].entries > 0;
-            if had && empty && options.accept.is_none() && options.only.is_empty() && self.knew(side)? {
-                reasons.push(format!(
-                    "the {} root {label} is empty, but was not when last seen; the other root is {}. Nothing was \
-                     changed. If it is right as it stands, run again with --accept {}",
-                    side.name(),
-                    self.sides[side.other()].profile().label,
-                    side.name(),
-                ));
-            }
-        }
-        Ok((!reasons.is_empty()).then_some(reasons))
-    }
-
-    /// True when the base knows anything on that side.
-    fn knew(&self, side: Side) -> Result<bool> {
-        for row in self.base.rows() {
-            if row?.1[side].is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Sides whose removals and overwrites wait, and why.
-    fn brakes(&self, planned: &Planned<'_>, options: &Options) -> (Pair<bool>, Vec<String>) {
-        let (mut held, mut reasons) = (Pair::default(), Vec::new());
-        let before = files_before(&planned.seen);
-        for side in Side::BOTH {
-            let tally = &planned.draft.tally[side];
-            for (what, cause, count) in [
-                ("removed", Cause::Removals, tally.removals),
-                ("overwritten", Cause::Overwrites, tally.overwrites),
-            ] {
-                if !options.max_delete.stops(cause, count, before[side]) {
-                    continue;
-                }
-                held[side] = true;
-                reasons.push(format!(
-                    "{count} of {} files would be {what} on the {} side {}; they wait, everything else is done. \
-                     If that is right, run again with --max-delete {count} (or none)",
-                    before[side],
-                    side.name(),
-                    self.sides[side].profile().label,
-                ));
-            }
-        }
-        (held, reasons)
-    }
-
-    fn refused(&self, begun: &Begun, reasons: Vec<String>) -> Report {
+    fn refused(&self, begun: &Begun, reasons: Vec<Reason>) -> Report {
         Report {
             run: None,
             exit: Exit::Refused,
@@ -271,7 +154,7 @@ impl Session {
             right: Counts::default(),
             conflicts: 0,
             problems: 0,
-            reasons,
+            reasons: reasons.into_iter().map(|reason| reason.text).collect(),
             seconds: self.since(begun),
         }
     }
@@ -289,10 +172,11 @@ impl Session {
         &self,
         begun: &Begun,
         draft: Draft<'_>,
-        reasons: Vec<String>,
+        verdict: &Verdict,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
         tell(&draft, monitor);
+        let reasons = texts(verdict);
         let (conflicts, problems) = (draft.conflicts.len() as u64, draft.problems.len() as u64);
         let (left, right) = (draft.tally.left.counts, draft.tally.right.counts);
         let mut plan = draft.finish()?;
@@ -325,9 +209,8 @@ impl Session {
         what: &str,
         begun: &Begun,
         planned: Planned<'_>,
-        held: Pair<bool>,
-        reasons: Vec<String>,
-        before: &Pair<Option<Identity>>,
+        verdict: &Verdict,
+        before: &Answers,
         options: &Options,
         monitor: &dyn Monitor,
         stop: &Stop,
@@ -365,7 +248,10 @@ impl Session {
             let mut execution = Execution::new(
                 &self.env, options, monitor, stop, hands, &self.base, journal, trust,
             );
-            execution.held = held;
+            execution.held = Pair::each(|side| Held {
+                removals: verdict.holds(side, Cause::Removals),
+                overwrites: verdict.holds(side, Cause::Overwrites),
+            });
             execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
             let outcome = execution.run(draft.finish()?).await;
             self.close(begun, execution, outcome).await?
@@ -377,6 +263,7 @@ impl Session {
         let waiting = self.base.conflicts()?.len() as u64;
         report.conflicts = waiting;
         report.problems += planned_problems;
+        let reasons = texts(verdict);
         report.exit = gravest(&[
             (!reasons.is_empty(), Exit::Refused),
             (busy && report.exit == Exit::Stopped, Exit::Stopped),
@@ -385,6 +272,7 @@ impl Session {
         ]);
         report.reasons = reasons;
         if busy {
+            self.retain_trash(monitor).await?;
             self.base.persist()?;
         }
         report.seconds = self.since(begun);
@@ -455,6 +343,7 @@ impl Session {
             Err(_) => Exit::Unreachable,
         };
         execution.journal.end(exit, &execution.counts)?;
+        self.base.note_trash(&begun.run, &execution.trashed)?;
         outcome?;
         self.base.drop_digests()?;
         Ok(Report {
@@ -554,22 +443,13 @@ impl Session {
     }
 }
 
-/// Why `found` is not the root that is known, if so.
-fn stranger(known: &Identity, found: Option<&Identity>) -> Option<String> {
-    let Some(found) = found else {
-        return Some("is gone".into());
-    };
-    match (&known.marker, &found.marker) {
-        (Some(_), None) => Some("has lost its marker: it is another place, or was emptied".into()),
-        (Some(known), Some(found)) if known.id != found.id => {
-            Some("bears the marker of another place".into())
+/// Why things wait, in words.
+fn texts(verdict: &Verdict) -> Vec<String> {
+    match verdict {
+        Verdict::Go => Vec::new(),
+        Verdict::Refuse(reasons) | Verdict::Brake(reasons) => {
+            reasons.iter().map(|r| r.text.clone()).collect()
         }
-        (Some(known), Some(found)) if found.generation < known.generation => Some(format!(
-            "was restored from an older state (generation {}, last seen {})",
-            found.generation, known.generation
-        )),
-        (None, _) if known.place != found.place => Some("is another place than last time".into()),
-        _ => None,
     }
 }
 

@@ -1,0 +1,138 @@
+//! The guard and the retention of trash, asked about real replicas.
+
+use syncline_model::guard::{Health, Limits, PlanSummary, Reason, Verdict, examine, guard};
+use syncline_model::retain::{Kept, TrashRule, retain};
+use syncline_model::{Identity, Kind, Pair, Result, Side};
+
+use crate::api::{Event, Monitor, Options};
+use crate::planning::Planned;
+use crate::scan::Seenings;
+use crate::session::Session;
+
+/// Who answers at both roots; `None`: nobody, though the place can be reached.
+pub type Answers = Pair<Option<Identity>>;
+
+impl Session {
+    /// Who answers at both roots. A root that was never seen must be there.
+    pub(crate) async fn answers(&self, known: &Answers) -> Result<Answers> {
+        let mut found = Pair::new(None, None);
+        for side in Side::BOTH {
+            found[side] = match self.sides[side].identity().await {
+                Ok(identity) => Some(identity),
+                Err(fault) if fault.is(Kind::NotFound) && known[side].is_some() => None,
+                Err(fault) => return Err(fault),
+            };
+        }
+        Ok(found)
+    }
+
+    /// Reasons not to begin.
+    pub(crate) fn strangers(
+        &self,
+        known: &Answers,
+        found: &Answers,
+        options: &Options,
+    ) -> Result<Vec<Reason>> {
+        let seen = Pair::new(
+            Seenings {
+                entries: 1,
+                leaves: 1,
+            },
+            Seenings {
+                entries: 1,
+                leaves: 1,
+            },
+        );
+        Ok(examine(&self.health(known, found, &seen)?, &limits(options)))
+    }
+
+    /// What the plan may do, now that both trees were seen; the roots are looked at once more.
+    pub(crate) async fn verdict(
+        &self,
+        before: &Answers,
+        planned: &Planned<'_>,
+        options: &Options,
+    ) -> Result<Verdict> {
+        let now = self.answers(before).await?;
+        let mut health = self.health(before, &now, &planned.seen)?;
+        if !options.only.is_empty() {
+            Side::BOTH.iter().for_each(|&side| health[side].empty = false);
+        }
+        let plan = Pair::each(|side| PlanSummary {
+            files: planned.seen[side].leaves,
+            removals: planned.draft.tally[side].removals,
+            overwrites: planned.draft.tally[side].overwrites,
+        });
+        Ok(guard(&health, &plan, &limits(options)))
+    }
+
+    fn health(&self, known: &Answers, found: &Answers, seen: &Pair<Seenings>) -> Result<Pair<Health>> {
+        let knew = self.knew()?;
+        Ok(Pair::each(|side| Health {
+            label: self.sides[side].profile().label.clone(),
+            known: known[side].clone(),
+            found: found[side].clone(),
+            held_entries: knew[side],
+            empty: seen[side].entries == 0,
+            incomplete: None,
+        }))
+    }
+
+    /// Whether the base knows anything on each side.
+    fn knew(&self) -> Result<Pair<bool>> {
+        let mut knew = Pair::new(false, false);
+        for row in self.base.rows() {
+            let (_, row) = row?;
+            knew.left |= row.left.is_some();
+            knew.right |= row.right.is_some();
+            if knew.left && knew.right {
+                break;
+            }
+        }
+        Ok(knew)
+    }
+
+    /// Forgets trash that is too old, and the oldest where there is too much.
+    pub(crate) async fn retain_trash(&self, monitor: &dyn Monitor) -> Result<()> {
+        for side in Side::BOTH {
+            let replica = &self.sides[side];
+            if replica.profile().read_only {
+                continue;
+            }
+            let bytes = self.base.trash_bytes(side)?;
+            let mut kept = Vec::new();
+            for run in replica.trash().await? {
+                let bytes = bytes.get(&run.run).copied().unwrap_or(0);
+                kept.push(Kept {
+                    run: run.run,
+                    time: run.time,
+                    bytes,
+                });
+            }
+            let Some(now) = replica.clock().await?.or(Some(self.env.clock.now())) else {
+                continue;
+            };
+            let (total, _) = replica.space().await?;
+            let dropped = retain(kept, &TrashRule::of_space(total), now);
+            for run in dropped.aged.iter().chain(&dropped.crowded) {
+                replica.trash_empty(run).await?;
+                self.base.forget_trash(side, run)?;
+            }
+            if !dropped.crowded.is_empty() {
+                monitor.event(Event::Note(&format!(
+                    "{}: the trash of {} runs went before its time, because trash may take a tenth of the space",
+                    replica.profile().label,
+                    dropped.crowded.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limits(options: &Options) -> Limits {
+    Limits {
+        max_delete: options.max_delete,
+        accept: options.accept,
+    }
+}
