@@ -4,6 +4,7 @@
 //! What this is not: it decides nothing. It observes, refuses what is no longer as expected, and keeps what it displaces.
 
 mod body;
+mod edit;
 mod listing;
 mod names;
 mod observe;
@@ -11,6 +12,8 @@ mod own;
 mod probe;
 mod route;
 mod scan;
+mod trash;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +27,8 @@ use syncline_model::{
 };
 use syncline_store::Disk;
 
-use self::body::{FileBody, changed};
+use self::body::FileBody;
+use self::edit::LocalEdit;
 use self::listing::{Lister, Listing, View, unreadable};
 use self::observe::{Observer, held};
 pub use self::own::Holder;
@@ -69,6 +73,7 @@ pub struct LocalReplica<D: Disk> {
     /// A scan of this replica took what links point to in their place, so reading does too.
     follows: AtomicBool,
     lock: Mutex<Weak<RootLock<D>>>,
+    editing: Mutex<Weak<()>>,
 }
 
 impl<D: Disk> LocalReplica<D> {
@@ -89,6 +94,7 @@ impl<D: Disk> LocalReplica<D> {
             routes,
             follows: AtomicBool::new(false),
             lock: Mutex::new(Weak::new()),
+            editing: Mutex::new(Weak::new()),
         })
     }
 
@@ -295,23 +301,39 @@ impl<D: Disk> Replica for LocalReplica<D> {
 
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {
         self.writable()?;
-        Err(Fault::new(Kind::Unsupported, "not yet", &options.run))
+        let mut editing = held(&self.editing);
+        if editing.upgrade().is_some() {
+            return Err(Fault::new(Kind::Busy, "another edit of this place is under way", &self.options.label));
+        }
+        let alive = Arc::new(());
+        let edit = LocalEdit::open(
+            Arc::clone(&self.routes),
+            self.options.clone(),
+            self.profile.clone(),
+            self.probed,
+            options.clone(),
+            self.lock()?,
+            Arc::clone(&alive),
+        )?;
+        *editing = Arc::downgrade(&alive);
+        Ok(Arc::new(edit))
     }
 
     async fn trash(&self) -> Result<Vec<TrashRun>> {
-        Ok(Vec::new())
+        self.trash_runs()
     }
 
     async fn trash_list(&self, run: &str) -> Result<Box<dyn Walk>> {
-        Err(Fault::new(Kind::NotFound, "no trash", run))
+        self.list_trash(run)
     }
 
     async fn trash_read(&self, at: &TrashRef) -> Result<Box<dyn Body>> {
-        Err(changed("no trash", &at.path))
+        self.read_trash(at)
     }
 
-    async fn trash_empty(&self, _run: &str) -> Result<()> {
-        self.writable()
+    async fn trash_empty(&self, run: &str) -> Result<()> {
+        self.writable()?;
+        self.empty_trash(run)
     }
 
     async fn space(&self) -> Result<(Option<u64>, Option<u64>)> {

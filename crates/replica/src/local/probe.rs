@@ -23,6 +23,11 @@ const HONEST: [u64; 6] = [
     0x0102_1994,
 ];
 
+/// Whether `syncfs` of a type can be believed.
+pub(crate) fn is_honest(kind: u64) -> bool {
+    HONEST.contains(&kind)
+}
+
 /// What the trials showed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Found {
@@ -76,7 +81,7 @@ fn all_classes() -> Classes {
 
 /// Tries everything out in `root`.
 pub(crate) fn probe<D: Disk>(disk: &D, root: &D::Dir) -> Result<Found> {
-    let honest = HONEST.contains(&disk.space(root)?.kind);
+    let honest = is_honest(disk.space(root)?.kind);
     let (own, made) = match own_dir(disk, root) {
         Ok(own) => own,
         Err(fault) if fault.is(Kind::Denied) => {

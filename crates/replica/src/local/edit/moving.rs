@@ -1,0 +1,145 @@
+//! Moves and further names: the bytes are here already.
+//!
+//! Invariant: what stood at the source stands at the target afterwards, the very inode; where something else came along
+//! it goes back. A whole directory moves in one step.
+
+use syncline_model::{Entry, Fault, Kind, Observation, RelPath, Result, Tag, Time, TrashRef};
+use syncline_store::{Disk, Node, Place as How, Stat, Target};
+
+use super::super::body::changed;
+use super::super::observe::held;
+use super::apply::kind_is;
+use super::attrs::Wanted;
+use super::{At, Draft, LocalEdit};
+use crate::seam::Applied;
+
+impl<D: Disk> LocalEdit<D> {
+    /// What stands at `from`, if it can be what `new` speaks of.
+    fn source(&self, from: &RelPath, new: &Entry) -> Result<(At<D>, Stat)> {
+        let at = self.at(from)?;
+        let stat = self.disk.stat(at.dir(), &at.name).map_err(|fault| match fault.kind {
+            Kind::NotFound => changed("what should be moved is gone", from),
+            _ => fault,
+        })?;
+        let fits = kind_is(new, stat.kind) && new.content().is_none_or(|content| content.size == stat.size);
+        if fits { Ok((at, stat)) } else { Err(changed("what should be moved was changed", from)) }
+    }
+
+    /// Moves what stands at `from` to `at`. A file whose time is not the one that `new` names may have been changed:
+    /// the report's stamp then makes the next run read it.
+    pub(super) fn move_here(
+        &self,
+        from: &RelPath,
+        at: &At<D>,
+        old: Option<&Observation>,
+        new: &Entry,
+    ) -> Result<Applied> {
+        let (source, seen) = self.source(from, new)?;
+        let trashed = match old {
+            None => {
+                self.disk.place(source.name(), at.name(), How::New)?;
+                let now = self.disk.stat(at.dir(), &at.name)?;
+                if now.inode != seen.inode {
+                    self.disk.place(at.name(), source.name(), How::New)?;
+                    return Err(changed("what should be moved was replaced", from));
+                }
+                None
+            }
+            Some(old) => self.move_onto(&source, &seen, at, old)?,
+        };
+        if seen.kind == Node::Dir {
+            self.routes.forget(from.as_bytes());
+            self.routes.forget(at.path.as_bytes());
+        }
+        held(&self.unsynced).dirs.insert(from.parent().unwrap_or_default());
+        let after = self.disk.stat(at.dir(), &at.name)?;
+        self.moved(at.step.spot.fs, &seen, &after);
+        let sure = new.meta().and_then(|meta| meta.mtime).is_none_or(|mtime| mtime == seen.mtime);
+        let wanted = self.wanted(new).without(&after);
+        self.set(Target::Name(at.dir(), &at.name), &wanted)?;
+        let mut now = self.now(at, new, None)?;
+        if let (false, true, Tag::Stamp(stamp)) = (sure, new.is_file(), &mut now.tag) {
+            stamp.ctime = Time::NEVER;
+        }
+        Ok(Applied { now: Some(now), trashed })
+    }
+
+    fn move_onto(&self, source: &At<D>, seen: &Stat, at: &At<D>, old: &Observation) -> Result<Option<TrashRef>> {
+        let dir = source.dir().clone();
+        let mut draft = Draft {
+            dir,
+            name: source.name.to_vec(),
+            stat: *seen,
+            wanted: Wanted::default(),
+            path: at.path.clone(),
+        };
+        // By way of the trash, as any replacement: killed in between, what moves is found there.
+        let displaced = self.expect(at, old)?;
+        if displaced.kind == Node::Dir || seen.kind == Node::Dir || !self.found.exchanges {
+            return self.replace(&mut draft, at, old, None);
+        }
+        self.disk.place(source.name(), at.name(), How::Exchange)?;
+        let moved = self.disk.stat(at.dir(), &at.name)?;
+        let out = self.disk.stat(source.dir(), &source.name)?;
+        if moved.inode != seen.inode || !super::apply::is_same(&displaced, &out) {
+            self.disk.place(source.name(), at.name(), How::Exchange)?;
+            return Err(changed("it was changed at the last moment", &at.path));
+        }
+        let berth = at.place.berth(source.name(), &at.path)?;
+        self.keep_or_forget(berth, at, &displaced)
+    }
+
+    /// Gives the file at `from` one more name.
+    pub(super) fn link_here(
+        &self,
+        from: &RelPath,
+        at: &At<D>,
+        old: Option<&Observation>,
+        new: &Entry,
+    ) -> Result<Applied> {
+        if !new.is_file() {
+            return Err(Fault::new(Kind::Invalid, "only files have several names", &at.path));
+        }
+        let (source, seen) = self.source(from, new)?;
+        let trashed = match old {
+            None => {
+                self.disk.place(source.name(), at.name(), How::Link).map_err(|fault| match fault.kind {
+                    Kind::Exists => changed("something stands there already", &at.path),
+                    _ => fault,
+                })?;
+                None
+            }
+            Some(old) => {
+                let (_, name) = self.draft_name();
+                let dir = at.place.stage.clone();
+                self.disk.place(source.name(), (&dir, &name), How::Link)?;
+                let stat = self.disk.stat(&dir, &name)?;
+                self.moved(source.step.spot.fs, &seen, &stat);
+                let mut draft = Draft { dir, name, stat, wanted: Wanted::default(), path: at.path.clone() };
+                match self.link_over(&mut draft, at, old) {
+                    Ok(trashed) => trashed,
+                    Err(fault) => {
+                        self.drop_draft((&draft.dir, &draft.name), false);
+                        return Err(fault);
+                    }
+                }
+            }
+        };
+        let after = self.disk.stat(at.dir(), &at.name)?;
+        if after.inode != seen.inode {
+            return Err(changed("what should get one more name was replaced", from));
+        }
+        self.moved(at.step.spot.fs, &seen, &after);
+        Ok(Applied { now: Some(self.now(at, new, None)?), trashed })
+    }
+
+    fn link_over(&self, draft: &mut Draft<D>, at: &At<D>, old: &Observation) -> Result<Option<TrashRef>> {
+        let displaced = self.expect(at, old)?;
+        if displaced.inode == draft.stat.inode && displaced.dev == draft.stat.dev {
+            // They are one file already; a rename between two names of one file does nothing.
+            self.drop_draft((&draft.dir, &draft.name), false);
+            return Ok(None);
+        }
+        self.replace(draft, at, old, None)
+    }
+}
