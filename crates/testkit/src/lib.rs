@@ -6,6 +6,7 @@ pub mod here;
 pub mod mem_store;
 pub mod mem_table;
 pub mod moto;
+pub mod replica_conformance;
 pub mod s3_server;
 pub mod store_conformance;
 pub mod table_conformance;

@@ -303,7 +303,11 @@ impl<D: Disk> Replica for LocalReplica<D> {
         self.writable()?;
         let mut editing = held(&self.editing);
         if editing.upgrade().is_some() {
-            return Err(Fault::new(Kind::Busy, "another edit of this place is under way", &self.options.label));
+            return Err(Fault::new(
+                Kind::Busy,
+                "another edit of this place is under way",
+                &self.options.label,
+            ));
         }
         let alive = Arc::new(());
         let edit = LocalEdit::open(

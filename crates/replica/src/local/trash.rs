@@ -75,7 +75,9 @@ impl Walk for Merged {
                 }
             }
             let heads = self.walks.iter().filter_map(|(_, rows)| rows.as_slice().first());
-            let Some(slot) = heads.map(|seen| &seen.slot).min().cloned() else { break };
+            let Some(slot) = heads.map(|seen| &seen.slot).min().cloned() else {
+                break;
+            };
             let mut first = None;
             for (_, rows) in &mut self.walks {
                 if rows.as_slice().first().is_some_and(|seen| seen.slot == slot) {
@@ -99,14 +101,19 @@ impl<D: Disk> LocalReplica<D> {
             })?;
             for name in names {
                 let stat = self.disk.stat(&trashes, &name)?;
-                let Ok(run) = String::from_utf8(name.into_vec()) else { continue };
+                let Ok(run) = String::from_utf8(name.into_vec()) else {
+                    continue;
+                };
                 if stat.kind == syncline_store::Node::Dir {
                     let time = runs.entry(run).or_insert(stat.mtime);
                     *time = stat.mtime.min(*time);
                 }
             }
         }
-        let mut runs: Vec<TrashRun> = runs.into_iter().map(|(run, time)| TrashRun { run, time }).collect();
+        let mut runs: Vec<TrashRun> = runs
+            .into_iter()
+            .map(|(run, time)| TrashRun { run, time })
+            .collect();
         runs.sort_by(|a, b| (a.time, &a.run).cmp(&(b.time, &b.run)));
         Ok(runs)
     }
@@ -116,7 +123,10 @@ impl<D: Disk> LocalReplica<D> {
         for routes in parts(&self.routes, &run_name(run)?)? {
             let view = View {
                 filter: Arc::default(),
-                classes: Classes { links: false, ..self.profile.classes },
+                classes: Classes {
+                    links: false,
+                    ..self.profile.classes
+                },
                 links: Links::Keep,
                 hide_own: false,
             };

@@ -36,7 +36,9 @@ pub(crate) fn remove_tree<D: Disk>(disk: &D, at: &D::Dir, name: &[u8]) -> Result
                 Err(fault) => return Err(fault),
             }
             let dir = disk.open_dir(parent, name)?;
-            let Some(below) = remove_names(disk, &dir)? else { continue };
+            let Some(below) = remove_names(disk, &dir)? else {
+                continue;
+            };
             if stack.len() < DEEP {
                 stack.push((dir, below));
                 continue;
@@ -90,7 +92,9 @@ pub(crate) fn prune<D: Disk>(disk: &D, at: &D::Dir, name: &[u8], deep: bool) -> 
             };
             stack.push((parent, name, below));
         }
-        let Some((parent, name, below)) = stack.last_mut() else { return Ok(()) };
+        let Some((parent, name, below)) = stack.last_mut() else {
+            return Ok(());
+        };
         if let Some(child) = below.pop() {
             next = Some((disk.open_dir(parent, name)?, child));
             continue;

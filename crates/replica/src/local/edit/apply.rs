@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use syncline_model::{Change, Entry, Fault, From, Kind, Observation, RelPath, Result, Sameness, Stamp, Tag, Time, TrashRef};
+use syncline_model::{
+    Change, Entry, Fault, From, Kind, Observation, RelPath, Result, Sameness, Stamp, Tag, Time, TrashRef,
+};
 use syncline_store::disk::Make;
 use syncline_store::{Disk, Node, Place as How, Stat, Target};
 
@@ -32,16 +34,30 @@ impl<D: Disk> LocalEdit<D> {
 
     /// The directory that holds `path`, verified now. A directory that is gone or was replaced is a change.
     pub(super) fn at(&self, path: &RelPath) -> Result<At<D>> {
-        let (step, name) = self.routes.parent(path, true, false).map_err(|fault| match fault.kind {
-            Kind::NotFound => changed("the directory that should hold it is gone", path),
-            Kind::Changed => changed("something else stands in place of a directory above it", path),
-            _ => fault,
-        })?;
+        let (step, name) = self
+            .routes
+            .parent(path, true, false)
+            .map_err(|fault| match fault.kind {
+                Kind::NotFound => changed("the directory that should hold it is gone", path),
+                Kind::Changed => changed("something else stands in place of a directory above it", path),
+                _ => fault,
+            })?;
         let place = self.place_at(path.parent().unwrap_or_default(), Arc::clone(&step))?;
-        Ok(At { step, name, path: path.clone(), place })
+        Ok(At {
+            step,
+            name,
+            path: path.clone(),
+            place,
+        })
     }
 
-    fn put(&self, at: &At<D>, old: Option<&Observation>, new: &Entry, staged: Option<Staged>) -> Result<Applied> {
+    fn put(
+        &self,
+        at: &At<D>,
+        old: Option<&Observation>,
+        new: &Entry,
+        staged: Option<Staged>,
+    ) -> Result<Applied> {
         if let (Some(old), None) = (old, &staged)
             && same_node(&old.entry, new)
         {
@@ -55,7 +71,10 @@ impl<D: Disk> LocalEdit<D> {
         match put {
             Ok(trashed) => {
                 let content = staged.as_ref().map_or(new, |staged| &staged.entry);
-                Ok(Applied { now: Some(self.now(at, content, Some(&draft.stat))?), trashed })
+                Ok(Applied {
+                    now: Some(self.now(at, content, Some(&draft.stat))?),
+                    trashed,
+                })
             }
             Err(fault) => {
                 // A file's draft is kept: the caller may hand it in again after another look.
@@ -78,16 +97,30 @@ impl<D: Disk> LocalEdit<D> {
             Entry::Dir(_) => Make::Dir,
             Entry::Link(_, target) => Make::Link(target),
             Entry::Special(_, special) => Make::Special(*special),
-            Entry::File(..) => return Err(Fault::new(Kind::Invalid, "a file needs its bytes staged", &at.path)),
+            Entry::File(..) => {
+                return Err(Fault::new(
+                    Kind::Invalid,
+                    "a file needs its bytes staged",
+                    &at.path,
+                ));
+            }
             Entry::Opaque(_) => return Err(Fault::new(Kind::Invalid, "nothing can be made of it", &at.path)),
         };
         let dir = at.place.stage.clone();
         let (_, name) = self.draft_name();
         self.disk.make(&dir, &name, what)?;
         let wanted = self.wanted(new);
-        let made = self.set(Target::Name(&dir, &name), &wanted).and_then(|()| self.disk.stat(&dir, &name));
+        let made = self
+            .set(Target::Name(&dir, &name), &wanted)
+            .and_then(|()| self.disk.stat(&dir, &name));
         match made {
-            Ok(stat) => Ok(Draft { dir, name, stat, wanted, path: at.path.clone() }),
+            Ok(stat) => Ok(Draft {
+                dir,
+                name,
+                stat,
+                wanted,
+                path: at.path.clone(),
+            }),
             Err(fault) => {
                 self.drop_draft((&dir, &name), matches!(new, Entry::Dir(_)));
                 Err(fault)
@@ -121,25 +154,32 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     fn reveal(&self, draft: &Draft<D>, at: &At<D>) -> Result<()> {
-        self.disk.place((&draft.dir, &draft.name), at.name(), How::New).map_err(|fault| match fault.kind {
-            Kind::Exists => changed("something stands there already", &at.path),
-            _ => fault,
-        })
+        self.disk
+            .place((&draft.dir, &draft.name), at.name(), How::New)
+            .map_err(|fault| match fault.kind {
+                Kind::Exists => changed("something stands there already", &at.path),
+                _ => fault,
+            })
     }
 
     /// Looks at what stands at `at`: `Changed` unless it is `old`.
     pub(super) fn expect(&self, at: &At<D>, old: &Observation) -> Result<Stat> {
-        let stat = self.disk.stat(at.dir(), &at.name).map_err(|fault| match fault.kind {
-            Kind::NotFound => changed("it is gone", &at.path),
-            _ => fault,
-        })?;
+        let stat = self
+            .disk
+            .stat(at.dir(), &at.name)
+            .map_err(|fault| match fault.kind {
+                Kind::NotFound => changed("it is gone", &at.path),
+                _ => fault,
+            })?;
         let fs = self.routes.observer.fs(&at.step.spot, &at.name, &stat)?;
         let ours = || {
-            let moved = held(&self.moved).get(&(fs, stat.inode)).copied();
-            moved.is_some_and(|(before, now)| {
-                let seen = old.tag.stamp().map(|stamp| stamp.ctime);
-                now == stat.ctime && seen == Some(before) && still(old, &stat, fs, false)
-            })
+            let seen = old.tag.stamp().map(|stamp| stamp.ctime);
+            let moved = held(&self.moved);
+            let chain = moved
+                .get(&(fs, stat.inode))
+                .filter(|chain| chain.now == stat.ctime);
+            chain.is_some_and(|chain| seen.is_some_and(|seen| chain.before.contains(&seen)))
+                && still(old, &stat, fs, false)
         };
         if still(old, &stat, fs, true) || ours() {
             return Ok(stat);
@@ -150,13 +190,18 @@ impl<D: Disk> LocalEdit<D> {
     /// After a name of the inode of `before` was made, moved or taken away by us: the other names still know the time
     /// of status change from before.
     pub(super) fn moved(&self, fs: u64, before: &Stat, after: &Stat) {
-        if before.inode != after.inode || (before.links < 2 && after.links < 2) || before.ctime == after.ctime {
+        if before.inode != after.inode || (before.links < 2 && after.links < 2) || before.ctime == after.ctime
+        {
             return;
         }
         let mut moved = held(&self.moved);
-        let known = moved.get(&(fs, before.inode)).filter(|(_, now)| *now == before.ctime);
-        let first = known.map_or(before.ctime, |(first, _)| *first);
-        moved.insert((fs, before.inode), (first, after.ctime));
+        let chain = moved.entry((fs, before.inode)).or_default();
+        if chain.now != before.ctime {
+            // Somebody else moved it in between: what was known from before that is worth nothing.
+            chain.before.clear();
+        }
+        chain.before.insert(before.ctime);
+        chain.now = after.ctime;
     }
 
     fn set_attributes(&self, at: &At<D>, old: &Observation, new: &Entry) -> Result<Applied> {
@@ -184,7 +229,10 @@ impl<D: Disk> LocalEdit<D> {
         if new.is_file() && !(timed && before.size == after.size) {
             return Err(changed("it was changed while its attributes were set", &at.path));
         }
-        Ok(Applied { now: Some(self.now(at, new, Some(&after))?), trashed: None })
+        Ok(Applied {
+            now: Some(self.now(at, new, Some(&after))?),
+            trashed: None,
+        })
     }
 
     /// What stands at `at` now, told with the digests of `entry`; `put` is what we put there, if we know its stat.
@@ -197,7 +245,10 @@ impl<D: Disk> LocalEdit<D> {
         };
         let ours = stat.filter(|now| put.is_none_or(|put| is_same(put, now)));
         if let Some(stat) = ours
-            && let Ok(mut now) = self.routes.observer.observe(&at.step.spot, &at.name, &stat, classes)
+            && let Ok(mut now) = self
+                .routes
+                .observer
+                .observe(&at.step.spot, &at.name, &stat, classes)
         {
             if let (Some(into), Some(known)) = (now.entry.content_mut(), entry.content())
                 && into.size == known.size
@@ -210,8 +261,15 @@ impl<D: Disk> LocalEdit<D> {
             return Ok(now);
         }
         let inode = put.map_or(0, |put| put.inode);
-        let stamp = Stamp { fs: at.step.spot.fs, inode, ctime: Time::NEVER };
-        Ok(Observation { entry: entry.clone(), tag: Tag::Stamp(stamp) })
+        let stamp = Stamp {
+            fs: at.step.spot.fs,
+            inode,
+            ctime: Time::NEVER,
+        };
+        Ok(Observation {
+            entry: entry.clone(),
+            tag: Tag::Stamp(stamp),
+        })
     }
 
     /// Remembers what a barrier must still cover; with `--durability file` covers it at once.
@@ -231,7 +289,13 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     /// A file, link or node back from the trash of a run; a directory is made anew, what lay in it comes by itself.
-    fn back_from_trash(&self, from: &TrashRef, at: &At<D>, old: Option<&Observation>, new: &Entry) -> Result<Applied> {
+    fn back_from_trash(
+        &self,
+        from: &TrashRef,
+        at: &At<D>,
+        old: Option<&Observation>,
+        new: &Entry,
+    ) -> Result<Applied> {
         if new.is_dir() {
             return self.put(at, old, new, None);
         }
@@ -239,10 +303,20 @@ impl<D: Disk> LocalEdit<D> {
         let (kept, name) = super::super::trash::find(&self.routes, &run, &from.path, at.step.spot.dev)?;
         let stat = self.disk.stat(&kept.spot.dir, &name)?;
         if !kind_is(new, stat.kind) || new.content().is_some_and(|content| content.size != stat.size) {
-            return Err(Fault::new(Kind::Corrupt, "the trash holds something else there", &from.path));
+            return Err(Fault::new(
+                Kind::Corrupt,
+                "the trash holds something else there",
+                &from.path,
+            ));
         }
         let dir = kept.spot.dir.clone();
-        let mut draft = Draft { dir, name, stat, wanted: Wanted::default(), path: at.path.clone() };
+        let mut draft = Draft {
+            dir,
+            name,
+            stat,
+            wanted: Wanted::default(),
+            path: at.path.clone(),
+        };
         let trashed = match old {
             None => {
                 self.complete(&mut draft, self.wanted(new))?;
@@ -251,7 +325,10 @@ impl<D: Disk> LocalEdit<D> {
             }
             Some(old) => self.replace(&mut draft, at, old, Some(self.wanted(new)))?,
         };
-        Ok(Applied { now: Some(self.now(at, new, Some(&draft.stat))?), trashed })
+        Ok(Applied {
+            now: Some(self.now(at, new, Some(&draft.stat))?),
+            trashed,
+        })
     }
 }
 

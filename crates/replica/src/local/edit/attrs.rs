@@ -71,7 +71,9 @@ impl<D: Disk> LocalEdit<D> {
 
     /// What of `entry` is set here.
     pub(super) fn wanted(&self, entry: &Entry) -> Wanted {
-        let Some(meta) = entry.meta() else { return Wanted::default() };
+        let Some(meta) = entry.meta() else {
+            return Wanted::default();
+        };
         let classes = self.classes();
         let link = matches!(entry, Entry::Link(..));
         let kept_bits = match entry {
@@ -79,13 +81,23 @@ impl<D: Disk> LocalEdit<D> {
             Entry::Dir(_) => 0o1777,
             _ => 0o777,
         };
-        let xattr_classes = XattrClasses { plain: classes.xattrs, acls: classes.acls };
+        let xattr_classes = XattrClasses {
+            plain: classes.xattrs,
+            acls: classes.acls,
+        };
         let any_xattrs = (classes.xattrs || classes.acls) && !link;
-        let xattrs = meta.xattrs.as_deref().filter(|_| any_xattrs).map(|all| Box::new(self.trusted(all)));
+        let xattrs = meta
+            .xattrs
+            .as_deref()
+            .filter(|_| any_xattrs)
+            .map(|all| Box::new(self.trusted(all)));
         Wanted {
             classes: xattrs.as_ref().map(|_| xattr_classes),
             meta: Meta {
-                mode: meta.mode.filter(|_| classes.mode && !link).map(|mode| mode & kept_bits),
+                mode: meta
+                    .mode
+                    .filter(|_| classes.mode && !link)
+                    .map(|mode| mode & kept_bits),
                 owner: meta.owner.filter(|_| classes.owner),
                 mtime: meta.mtime.filter(|_| classes.times),
                 xattrs,
@@ -95,12 +107,19 @@ impl<D: Disk> LocalEdit<D> {
 
     fn trusted(&self, all: &Xattrs) -> Xattrs {
         let risky = |name: &[u8]| name.starts_with(b"security.") || name.starts_with(b"trusted.");
-        all.iter().filter(|(name, _)| self.trusts_set_ids() || !risky(name)).cloned().collect()
+        all.iter()
+            .filter(|(name, _)| self.trusts_set_ids() || !risky(name))
+            .cloned()
+            .collect()
     }
 
     /// Sets `wanted`; attributes that this very node cannot hold are left out.
     pub(super) fn set(&self, of: Target<'_, D>, wanted: &Wanted) -> Result<()> {
-        if wanted.is_empty() { Ok(()) } else { self.disk.set(of, wanted.attrs()) }
+        if wanted.is_empty() {
+            Ok(())
+        } else {
+            self.disk.set(of, wanted.attrs())
+        }
     }
 
     /// Completes `wanted` for a new entry: a mode of its own as the umask has it.
@@ -129,7 +148,10 @@ impl<D: Disk> LocalEdit<D> {
         if wanted.meta.xattrs.is_some() {
             return Ok(wanted);
         }
-        let classes = XattrClasses { plain: may.xattrs, acls: may.acls };
+        let classes = XattrClasses {
+            plain: may.xattrs,
+            acls: may.acls,
+        };
         if classes.plain || classes.acls {
             let mut kept = match self.disk.xattrs(Target::Name(at.0, at.1), classes) {
                 Err(fault) if fault.is(Kind::Unsupported) => return Ok(wanted),

@@ -66,7 +66,10 @@ impl<D: Disk> LocalEdit<D> {
         }
         for path in &todo.dirs {
             match self.routes.look(path.as_bytes(), false) {
-                Ok(step) => self.disk.sync(Sync::Dir(&step.spot.dir)).map_err(|fault| lost(fault, path))?,
+                Ok(step) => self
+                    .disk
+                    .sync(Sync::Dir(&step.spot.dir))
+                    .map_err(|fault| lost(fault, path))?,
                 // It was removed again since.
                 Err(fault) if fault.is(Kind::NotFound) || fault.is(Kind::Changed) => {}
                 Err(fault) => return Err(named(fault, path)),
@@ -94,7 +97,10 @@ impl<D: Disk> LocalEdit<D> {
 
     pub(super) fn end(&self) -> Result<()> {
         for (path, mode) in std::mem::take(&mut *held(&self.narrow)) {
-            let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
+            let attrs = Attrs {
+                mode: Some(mode),
+                ..Attrs::default()
+            };
             match self.routes.parent(&path, true, false) {
                 Ok((step, name)) => self.disk.set(Target::Name(&step.spot.dir, &name), attrs)?,
                 Err(fault) if fault.is(Kind::NotFound) || fault.is(Kind::Changed) => {}

@@ -66,6 +66,21 @@ struct Unsynced {
     dirs: BTreeSet<RelPath>,
 }
 
+/// The times of status change of one inode, each moved to the next by ourselves alone.
+struct Chain {
+    before: BTreeSet<Time>,
+    now: Time,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            before: BTreeSet::new(),
+            now: Time::NEVER,
+        }
+    }
+}
+
 /// An edit under way.
 pub(crate) struct LocalEdit<D: Disk> {
     disk: Arc<D>,
@@ -83,8 +98,8 @@ pub(crate) struct LocalEdit<D: Disk> {
     /// Barriers were too slow or failed: files and directories are flushed one by one.
     slow: AtomicBool,
     unsynced: Mutex<Unsynced>,
-    /// Times of status change that we moved ourselves, of files with several names: what it was, what it is.
-    moved: Mutex<BTreeMap<(u64, u64), (Time, Time)>>,
+    /// Times of status change that we moved ourselves, of files with several names, by file system and inode.
+    moved: Mutex<BTreeMap<(u64, u64), Chain>>,
     /// Directories that get their narrow mode at the end: until then we must be able to write in them.
     narrow: Mutex<BTreeMap<RelPath, u32>>,
     /// Ours for as long as the edit lives.
@@ -146,7 +161,9 @@ impl<D: Disk> LocalEdit<D> {
             match self.routes.look(path.as_bytes(), false) {
                 Ok(step) => break step,
                 Err(fault) if fault.is(Kind::NotFound) || fault.is(Kind::Changed) => {
-                    let Some(above) = path.parent() else { return Err(fault) };
+                    let Some(above) = path.parent() else {
+                        return Err(fault);
+                    };
                     path = above;
                 }
                 Err(fault) => return Err(fault),
@@ -196,11 +213,14 @@ impl<D: Disk> LocalEdit<D> {
 #[async_trait]
 impl<D: Disk> Edit for LocalEdit<D> {
     async fn stage(&self, path: &RelPath, new: &Entry, body: Box<dyn Body>) -> Result<Staged> {
-        self.stage_file(path, new, body).await.map_err(|fault| named(fault, path))
+        self.stage_file(path, new, body)
+            .await
+            .map_err(|fault| named(fault, path))
     }
 
     async fn apply(&self, change: &Change, staged: Option<Staged>) -> Result<Applied> {
-        self.apply_change(change, staged).map_err(|fault| named(fault, &change.path))
+        self.apply_change(change, staged)
+            .map_err(|fault| named(fault, &change.path))
     }
 
     async fn flush(&self) -> Result<()> {

@@ -17,12 +17,19 @@ impl<D: Disk> LocalEdit<D> {
     /// What stands at `from`, if it can be what `new` speaks of.
     fn source(&self, from: &RelPath, new: &Entry) -> Result<(At<D>, Stat)> {
         let at = self.at(from)?;
-        let stat = self.disk.stat(at.dir(), &at.name).map_err(|fault| match fault.kind {
-            Kind::NotFound => changed("what should be moved is gone", from),
-            _ => fault,
-        })?;
+        let stat = self
+            .disk
+            .stat(at.dir(), &at.name)
+            .map_err(|fault| match fault.kind {
+                Kind::NotFound => changed("what should be moved is gone", from),
+                _ => fault,
+            })?;
         let fits = kind_is(new, stat.kind) && new.content().is_none_or(|content| content.size == stat.size);
-        if fits { Ok((at, stat)) } else { Err(changed("what should be moved was changed", from)) }
+        if fits {
+            Ok((at, stat))
+        } else {
+            Err(changed("what should be moved was changed", from))
+        }
     }
 
     /// Moves what stands at `from` to `at`. A file whose time is not the one that `new` names may have been changed:
@@ -51,20 +58,34 @@ impl<D: Disk> LocalEdit<D> {
             self.routes.forget(from.as_bytes());
             self.routes.forget(at.path.as_bytes());
         }
-        held(&self.unsynced).dirs.insert(from.parent().unwrap_or_default());
+        held(&self.unsynced)
+            .dirs
+            .insert(from.parent().unwrap_or_default());
         let after = self.disk.stat(at.dir(), &at.name)?;
         self.moved(at.step.spot.fs, &seen, &after);
-        let sure = new.meta().and_then(|meta| meta.mtime).is_none_or(|mtime| mtime == seen.mtime);
+        let sure = new
+            .meta()
+            .and_then(|meta| meta.mtime)
+            .is_none_or(|mtime| mtime == seen.mtime);
         let wanted = self.wanted(new).without(&after);
         self.set(Target::Name(at.dir(), &at.name), &wanted)?;
         let mut now = self.now(at, new, None)?;
         if let (false, true, Tag::Stamp(stamp)) = (sure, new.is_file(), &mut now.tag) {
             stamp.ctime = Time::NEVER;
         }
-        Ok(Applied { now: Some(now), trashed })
+        Ok(Applied {
+            now: Some(now),
+            trashed,
+        })
     }
 
-    fn move_onto(&self, source: &At<D>, seen: &Stat, at: &At<D>, old: &Observation) -> Result<Option<TrashRef>> {
+    fn move_onto(
+        &self,
+        source: &At<D>,
+        seen: &Stat,
+        at: &At<D>,
+        old: &Observation,
+    ) -> Result<Option<TrashRef>> {
         let dir = source.dir().clone();
         let mut draft = Draft {
             dir,
@@ -98,15 +119,21 @@ impl<D: Disk> LocalEdit<D> {
         new: &Entry,
     ) -> Result<Applied> {
         if !new.is_file() {
-            return Err(Fault::new(Kind::Invalid, "only files have several names", &at.path));
+            return Err(Fault::new(
+                Kind::Invalid,
+                "only files have several names",
+                &at.path,
+            ));
         }
         let (source, seen) = self.source(from, new)?;
         let trashed = match old {
             None => {
-                self.disk.place(source.name(), at.name(), How::Link).map_err(|fault| match fault.kind {
-                    Kind::Exists => changed("something stands there already", &at.path),
-                    _ => fault,
-                })?;
+                self.disk
+                    .place(source.name(), at.name(), How::Link)
+                    .map_err(|fault| match fault.kind {
+                        Kind::Exists => changed("something stands there already", &at.path),
+                        _ => fault,
+                    })?;
                 None
             }
             Some(old) => {
@@ -115,7 +142,13 @@ impl<D: Disk> LocalEdit<D> {
                 self.disk.place(source.name(), (&dir, &name), How::Link)?;
                 let stat = self.disk.stat(&dir, &name)?;
                 self.moved(source.step.spot.fs, &seen, &stat);
-                let mut draft = Draft { dir, name, stat, wanted: Wanted::default(), path: at.path.clone() };
+                let mut draft = Draft {
+                    dir,
+                    name,
+                    stat,
+                    wanted: Wanted::default(),
+                    path: at.path.clone(),
+                };
                 match self.link_over(&mut draft, at, old) {
                     Ok(trashed) => trashed,
                     Err(fault) => {
@@ -130,7 +163,10 @@ impl<D: Disk> LocalEdit<D> {
             return Err(changed("what should get one more name was replaced", from));
         }
         self.moved(at.step.spot.fs, &seen, &after);
-        Ok(Applied { now: Some(self.now(at, new, None)?), trashed })
+        Ok(Applied {
+            now: Some(self.now(at, new, None)?),
+            trashed,
+        })
     }
 
     fn link_over(&self, draft: &mut Draft<D>, at: &At<D>, old: &Observation) -> Result<Option<TrashRef>> {

@@ -54,28 +54,43 @@ impl<D: Disk> Place<D> {
         let (trash, _) = make_dir(&*disk, &trashes, run.as_bytes())?;
         let trash = Routes::new(Arc::clone(observer), observer.spot(trash)?);
         let honest = is_honest(disk.space(&own)?.kind);
-        Ok(Self { stage, barrier: own, trash, honest, disk })
+        Ok(Self {
+            stage,
+            barrier: own,
+            trash,
+            honest,
+            disk,
+        })
     }
 
     /// Puts `from` into the trash under `path`, or under that path with a number where it is taken.
     pub fn berth(&self, from: (&D::Dir, &[u8]), path: &RelPath) -> Result<Berth<D>> {
         let (at, above) = self.above(path)?;
         let Some(name) = path.name() else {
-            return Err(Fault::new(Kind::Invalid, "the root itself cannot be displaced", path));
+            return Err(Fault::new(
+                Kind::Invalid,
+                "the root itself cannot be displaced",
+                path,
+            ));
         };
         for number in 1..TRIES {
             let name = numbered(name.as_bytes(), number);
             match self.disk.place(from, (&at.spot.dir, &name), How::New) {
                 Ok(()) => {
                     let bytes = [&above[..], if above.is_empty() { b"" } else { b"/" }, &name].concat();
-                    let path = RelPath::new(bytes).map_err(|bad| Fault::new(Kind::Bug, bad.to_string(), path))?;
+                    let path =
+                        RelPath::new(bytes).map_err(|bad| Fault::new(Kind::Bug, bad.to_string(), path))?;
                     return Ok(Berth { at, name, path });
                 }
                 Err(fault) if fault.is(Kind::Exists) => {}
                 Err(fault) => return Err(fault),
             }
         }
-        Err(Fault::new(Kind::Busy, "every name for it in the trash is taken", path))
+        Err(Fault::new(
+            Kind::Busy,
+            "every name for it in the trash is taken",
+            path,
+        ))
     }
 
     /// The trash's directory for what lies beside `path`, made where it is missing.
@@ -131,7 +146,8 @@ fn numbered(name: &[u8], number: u32) -> Vec<u8> {
 
 /// A run's name as one component.
 pub(crate) fn run_name(run: &str) -> Result<Name> {
-    Name::new(run.as_bytes()).map_err(|bad| Fault::new(Kind::Invalid, format!("the name of a run: {bad}"), run))
+    Name::new(run.as_bytes())
+        .map_err(|bad| Fault::new(Kind::Invalid, format!("the name of a run: {bad}"), run))
 }
 
 /// The other directories below the root that hold a `.syncline` of this replica.
@@ -141,7 +157,9 @@ pub(crate) fn places<D: Disk>(routes: &Routes<D>) -> Result<Vec<RelPath>> {
         Err(fault) if fault.is(Kind::NotFound) => return Ok(Vec::new()),
         Err(fault) => return Err(fault),
     };
-    let Some(bytes) = read_small(&*routes.disk, &own, PLACES)? else { return Ok(Vec::new()) };
+    let Some(bytes) = read_small(&*routes.disk, &own, PLACES)? else {
+        return Ok(Vec::new());
+    };
     serde_json::from_slice(&bytes)
         .map_err(|error| Fault::new(Kind::Corrupt, error.to_string(), ".syncline/places.json"))
 }

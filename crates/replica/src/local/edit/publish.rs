@@ -43,7 +43,8 @@ impl<D: Disk> LocalEdit<D> {
         match self.disk.place(berth.name(), at.name(), How::Exchange) {
             Ok(()) => {}
             Err(fault) => {
-                self.disk.place(berth.name(), (&draft.dir, &draft.name), How::New)?;
+                self.disk
+                    .place(berth.name(), (&draft.dir, &draft.name), How::New)?;
                 return match fault.kind {
                     Kind::Unsupported => self.replace_in_steps(draft, at, old, &seen),
                     Kind::NotFound => Err(changed("it is gone", &at.path)),
@@ -62,7 +63,10 @@ impl<D: Disk> LocalEdit<D> {
     fn came_out(&self, berth: &Berth<D>, at: &At<D>, old: &Observation, seen: &Stat) -> Result<()> {
         let now = berth.stat(&self.disk)?;
         if now.inode != seen.inode || !still(old, &now, at.step.spot.fs, false) {
-            return Err(changed("it was changed at the last moment; the newer one stays", &at.path));
+            return Err(changed(
+                "it was changed at the last moment; the newer one stays",
+                &at.path,
+            ));
         }
         if now.kind == Node::Dir {
             self.want_empty(&berth.at.spot.dir, &berth.name, at)?;
@@ -74,7 +78,9 @@ impl<D: Disk> LocalEdit<D> {
         for _ in 0..BACK {
             match self.disk.place(berth.name(), at.name(), How::Exchange) {
                 Ok(()) => {}
-                Err(fault) if fault.is(Kind::NotFound) => self.disk.place(berth.name(), at.name(), How::New)?,
+                Err(fault) if fault.is(Kind::NotFound) => {
+                    self.disk.place(berth.name(), at.name(), How::New)?
+                }
                 Err(fault) => return Err(fault),
             }
             match berth.stat(&self.disk) {
@@ -88,7 +94,11 @@ impl<D: Disk> LocalEdit<D> {
                 Err(fault) => return Err(fault),
             }
         }
-        Err(Fault::new(Kind::Busy, "it is being replaced again and again; a version of it lies in the trash", &at.path))
+        Err(Fault::new(
+            Kind::Busy,
+            "it is being replaced again and again; a version of it lies in the trash",
+            &at.path,
+        ))
     }
 
     /// Where names cannot be exchanged: a second name in the trash first, then the rename over it.
@@ -106,7 +116,11 @@ impl<D: Disk> LocalEdit<D> {
                 Ok(()) => {
                     let berth = at.place.berth(second, &at.path)?;
                     let linked = self.came_out(&berth, at, old, seen);
-                    let stands = || self.disk.stat(at.dir(), &at.name).is_ok_and(|now| is_same(seen, &now));
+                    let stands = || {
+                        self.disk
+                            .stat(at.dir(), &at.name)
+                            .is_ok_and(|now| is_same(seen, &now))
+                    };
                     if linked.is_err() || !stands() {
                         self.disk.remove(&berth.at.spot.dir, &berth.name, false)?;
                         linked?;
@@ -131,10 +145,13 @@ impl<D: Disk> LocalEdit<D> {
 
     /// Renames what stands at `at` into the trash and looks at it there.
     fn take_out(&self, at: &At<D>, old: &Observation, seen: &Stat) -> Result<Berth<D>> {
-        let berth = at.place.berth(at.name(), &at.path).map_err(|fault| match fault.kind {
-            Kind::NotFound => changed("it is gone", &at.path),
-            _ => fault,
-        })?;
+        let berth = at
+            .place
+            .berth(at.name(), &at.path)
+            .map_err(|fault| match fault.kind {
+                Kind::NotFound => changed("it is gone", &at.path),
+                _ => fault,
+            })?;
         if let Err(fault) = self.came_out(&berth, at, old, seen) {
             return match self.disk.place(berth.name(), at.name(), How::New) {
                 // Something newer still stands there: this one stays in the trash.
@@ -185,15 +202,20 @@ impl<D: Disk> LocalEdit<D> {
         self.set(Target::Dir(&dir), &wanted)?;
         let path = syncline_model::RelPath::new(path)
             .map_err(|bad| Fault::new(Kind::Bug, bad.to_string(), &at.path))?;
-        Ok(Some(TrashRef { run: self.how.run.clone(), path }))
+        Ok(Some(TrashRef {
+            run: self.how.run.clone(),
+            path,
+        }))
     }
 
     fn remove_dir(&self, at: &At<D>) -> Result<()> {
-        self.disk.remove(at.dir(), &at.name, true).map_err(|fault| match fault.kind {
-            Kind::NotFound => changed("it is gone", &at.path),
-            Kind::Exists => Fault::new(Kind::Exists, "the directory is not empty", &at.path),
-            _ => fault,
-        })?;
+        self.disk
+            .remove(at.dir(), &at.name, true)
+            .map_err(|fault| match fault.kind {
+                Kind::NotFound => changed("it is gone", &at.path),
+                Kind::Exists => Fault::new(Kind::Exists, "the directory is not empty", &at.path),
+                _ => fault,
+            })?;
         self.routes.forget(at.path.as_bytes());
         held(&self.narrow).remove(&at.path);
         Ok(())
@@ -205,16 +227,26 @@ impl<D: Disk> LocalEdit<D> {
             empty = false;
             false
         })?;
-        if empty { Ok(()) } else { Err(Fault::new(Kind::Exists, "the directory is not empty", &at.path)) }
+        if empty {
+            Ok(())
+        } else {
+            Err(Fault::new(Kind::Exists, "the directory is not empty", &at.path))
+        }
     }
 
     /// What came out stays in the trash, or is removed where none is kept.
-    pub(super) fn keep_or_forget(&self, berth: Berth<D>, at: &At<D>, seen: &Stat) -> Result<Option<TrashRef>> {
+    pub(super) fn keep_or_forget(
+        &self,
+        berth: Berth<D>,
+        at: &At<D>,
+        seen: &Stat,
+    ) -> Result<Option<TrashRef>> {
         if seen.kind == Node::Dir {
             self.routes.forget(at.path.as_bytes());
         }
         if !self.how.trash {
-            self.disk.remove(&berth.at.spot.dir, &berth.name, seen.kind == Node::Dir)?;
+            self.disk
+                .remove(&berth.at.spot.dir, &berth.name, seen.kind == Node::Dir)?;
             return Ok(None);
         }
         if seen.links > 1 {
@@ -223,6 +255,9 @@ impl<D: Disk> LocalEdit<D> {
         if self.how.durability == Durability::File {
             self.disk.sync(syncline_store::Sync::Dir(&berth.at.spot.dir))?;
         }
-        Ok(Some(TrashRef { run: self.how.run.clone(), path: berth.path }))
+        Ok(Some(TrashRef {
+            run: self.how.run.clone(),
+            path: berth.path,
+        }))
     }
 }

@@ -28,7 +28,11 @@ struct Passing {
 
 impl Passing {
     fn new(wanted: &Content) -> Self {
-        Self { blake: blake3::Hasher::new(), md5: wanted.md5.map(|_| Md5::new()), len: 0 }
+        Self {
+            blake: blake3::Hasher::new(),
+            md5: wanted.md5.map(|_| Md5::new()),
+            len: 0,
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -50,12 +54,21 @@ impl Passing {
 
     fn content(self) -> Content {
         let digest = Some(Digest(*self.blake.finalize().as_bytes()));
-        Content { size: self.len, digest, md5: self.md5.map(|md5| md5.finalize().into()) }
+        Content {
+            size: self.len,
+            digest,
+            md5: self.md5.map(|md5| md5.finalize().into()),
+        }
     }
 }
 
 impl<D: Disk> LocalEdit<D> {
-    pub(super) async fn stage_file(&self, path: &RelPath, new: &Entry, mut body: Box<dyn Body>) -> Result<Staged> {
+    pub(super) async fn stage_file(
+        &self,
+        path: &RelPath,
+        new: &Entry,
+        mut body: Box<dyn Body>,
+    ) -> Result<Staged> {
         let Some(content) = new.content() else {
             return Err(Fault::new(Kind::Invalid, "only files are staged", path));
         };
@@ -63,17 +76,26 @@ impl<D: Disk> LocalEdit<D> {
         let (number, name) = self.draft_name();
         let file = self.disk.open(&place.stage, &name, true)?;
         let wanted = self.wanted(new);
-        let filled = self.fill(&file, path, content, &mut body).await.and_then(|passed| {
-            self.set(Target::File(&file), &wanted)?;
-            if self.how.durability == Durability::File || self.singly(&place) {
-                self.disk.sync(Sync::File(&file))?;
-            }
-            Ok((passed, self.disk.stat_file(&file)?))
-        });
+        let filled = self
+            .fill(&file, path, content, &mut body)
+            .await
+            .and_then(|passed| {
+                self.set(Target::File(&file), &wanted)?;
+                if self.how.durability == Durability::File || self.singly(&place) {
+                    self.disk.sync(Sync::File(&file))?;
+                }
+                Ok((passed, self.disk.stat_file(&file)?))
+            });
         drop(file);
         match filled {
             Ok((passed, stat)) => {
-                let draft = Draft { dir: place.stage.clone(), name, stat, wanted, path: path.clone() };
+                let draft = Draft {
+                    dir: place.stage.clone(),
+                    name,
+                    stat,
+                    wanted,
+                    path: path.clone(),
+                };
                 super::held(&self.drafts).insert(number, draft);
                 let mut entry = new.clone();
                 if let Some(content) = entry.content_mut() {
@@ -88,7 +110,13 @@ impl<D: Disk> LocalEdit<D> {
         }
     }
 
-    async fn fill(&self, to: &D::File, path: &RelPath, wanted: &Content, body: &mut Box<dyn Body>) -> Result<Content> {
+    async fn fill(
+        &self,
+        to: &D::File,
+        path: &RelPath,
+        wanted: &Content,
+        body: &mut Box<dyn Body>,
+    ) -> Result<Content> {
         let mut passing = Passing::new(wanted);
         let lent = body.lent().and_then(|lent| lent.downcast::<D::File>().ok());
         let copied = match lent {
@@ -110,8 +138,12 @@ impl<D: Disk> LocalEdit<D> {
         let differs = wanted.digest.is_some_and(|digest| Some(digest) != passed.digest)
             || wanted.md5.is_some_and(|md5| Some(md5) != passed.md5);
         if differs {
-            return Err(Fault::new(Kind::Corrupt, "the bytes that came are not those that were announced", path)
-                .hint("run again; if it stays, `syncline check --read` the source"));
+            return Err(Fault::new(
+                Kind::Corrupt,
+                "the bytes that came are not those that were announced",
+                path,
+            )
+            .hint("run again; if it stays, `syncline check --read` the source"));
         }
         Ok(passed)
     }
@@ -147,14 +179,24 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     /// Reads the bytes `from.0..from.1`, and writes them to the same place of `to`.
-    fn read_through(&self, file: &D::File, from: (u64, u64), to: Option<&D::File>, passing: &mut Passing) -> Result<()> {
+    fn read_through(
+        &self,
+        file: &D::File,
+        from: (u64, u64),
+        to: Option<&D::File>,
+        passing: &mut Passing,
+    ) -> Result<()> {
         let mut at = from.0;
         let mut buffer = vec![0; usize::try_from(from.1 - from.0).map_or(CHUNK, |len| len.min(CHUNK))];
         while at < from.1 {
             let want = usize::try_from(from.1 - at).map_or(buffer.len(), |left| left.min(buffer.len()));
             let got = self.disk.read(file, at, &mut buffer[..want])?;
             if got == 0 {
-                return Err(Fault::new(Kind::Changed, "it became shorter while it was read", ""));
+                return Err(Fault::new(
+                    Kind::Changed,
+                    "it became shorter while it was read",
+                    "",
+                ));
             }
             if let Some(to) = to {
                 self.disk.write(to, at, &buffer[..got])?;
