@@ -21,8 +21,6 @@ use crate::table::{Batch, Rows, Table};
 const CACHE: u64 = 16 << 20;
 /// One write buffer; the next one takes over while it goes to disk.
 const BUFFER: u64 = 8 << 20;
-/// All write buffers.
-const BUFFERS: u64 = 24 << 20;
 /// All journals; the least that fjall takes.
 const JOURNALS: u64 = 64 << 20;
 /// Rows are read in long runs, so blocks are larger and their index smaller than for single rows.
@@ -45,7 +43,6 @@ impl FjallTable {
         let failed = |error| fault(&error, "open state table", &at);
         let db = Database::builder(path)
             .cache_size(CACHE)
-            .max_write_buffer_size(Some(BUFFERS))
             .max_journaling_size(JOURNALS)
             .max_cached_files(Some(FILES))
             .worker_threads(2)

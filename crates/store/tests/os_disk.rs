@@ -617,3 +617,17 @@ fn a_read_only_and_a_full_file_system_say_so() {
             .success()
     );
 }
+
+#[test]
+fn the_real_disk_conforms() {
+    let g = ground();
+    syncline_testkit::disk_conformance::check(&g.disk, &g.root);
+}
+
+#[test]
+fn the_real_disk_conforms_on_a_file_system_in_memory() {
+    let temp = tempfile::tempdir_in("/dev/shm").unwrap();
+    let disk = OsDisk::new();
+    let root = disk.root(temp.path()).unwrap();
+    syncline_testkit::disk_conformance::check(&disk, &root);
+}

@@ -1,5 +1,6 @@
 //! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
 
+pub mod disk_conformance;
 pub mod env;
 pub mod faulty_store;
 pub mod here;
@@ -8,5 +9,6 @@ pub mod mem_table;
 pub mod moto;
 pub mod replica_conformance;
 pub mod s3_server;
+pub mod sim_disk;
 pub mod store_conformance;
 pub mod table_conformance;
