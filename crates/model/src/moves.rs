@@ -139,9 +139,11 @@ impl DirMoves {
     /// Takes what can be done; moves of both sides that stand in each other's way become conflicts.
     pub fn new(mut pairs: Vec<Moved>) -> (Self, Vec<Conflict>) {
         pairs.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
-        pairs.truncate(DIR_MOVES_MAX);
         let (mut taken, mut conflicts) = (Vec::<Moved>::new(), Vec::new());
         for moved in pairs {
+            if implied(&taken, &moved) || taken.len() >= DIR_MOVES_MAX {
+                continue;
+            }
             if taken
                 .iter()
                 .any(|other| other.side != moved.side && in_the_way(other, &moved))
@@ -273,6 +275,15 @@ impl DirMoves {
         pieces.extend(right.map(|located| (slot, Piece::Now(Side::Right, located))));
         pieces
     }
+}
+
+/// True when a directory only went along with one above it, the innermost that moved.
+fn implied(taken: &[Moved], moved: &Moved) -> bool {
+    let above = taken
+        .iter()
+        .rev()
+        .find(|above| above.side == moved.side && moved.from.is_within(&above.from));
+    above.is_some_and(|above| moved.from.rebase(&above.from, &above.to).as_ref() == Some(&moved.to))
 }
 
 /// True when one side's move touches what the other side's move takes away or makes.

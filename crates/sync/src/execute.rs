@@ -378,14 +378,15 @@ impl<'a> Execution<'a> {
         self.settle_group(&mut group).await
     }
 
-    /// A new name changes the inode that all names of a group share: their rows are looked at again.
+    /// A new name changes the inode that all names of a group share: their rows are looked at again, and what is known of
+    /// the bytes of one is known of all.
     async fn settle_group(&mut self, group: &mut Vec<(Side, Slot)>) -> Result<()> {
-        if group.len() < 2 || self.detached {
-            group.clear();
+        let members = std::mem::take(group);
+        if members.len() < 2 || self.detached {
             return Ok(());
         }
         let mut rows = Vec::new();
-        for (side, slot) in group.drain(..) {
+        for (side, slot) in members {
             let Some(mut row) = self.base.row(&slot)? else {
                 continue;
             };
@@ -393,10 +394,26 @@ impl<'a> Execution<'a> {
             let (Some(known), Some(found)) = (&row[side], found) else {
                 continue;
             };
-            row[side] = Some(relearn(known, found));
-            rows.push((slot, Some(row)));
+            row[side] = Some(self.trust.judge_own(side, relearn(known, found)));
+            rows.push((slot, row));
         }
-        self.base.write(rows)
+        let contents = rows.iter().flat_map(|(_, row)| [&row.left, &row.right]).flatten();
+        let known = contents
+            .filter_map(|seen| seen.entry.content())
+            .find(|content| content.digest.is_some())
+            .cloned();
+        for (_, row) in &mut rows {
+            for side in Side::BOTH {
+                let content = row[side].as_mut().and_then(|seen| seen.entry.content_mut());
+                if let (Some(content), Some(known)) = (content, &known)
+                    && content.size == known.size
+                {
+                    content.learn(known);
+                }
+            }
+        }
+        self.base
+            .write(rows.into_iter().map(|(slot, row)| (slot, Some(row))).collect())
     }
 
     /// Times of directories are only noted; they are set when nothing more happens below.

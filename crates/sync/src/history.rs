@@ -466,6 +466,16 @@ impl Session {
     }
 }
 
+/// True for a file of several names that is as it was but for the count of its names, which changes its inode.
+fn same_links(now: &Observation, old: &Observation) -> bool {
+    match (&now.entry, &old.entry, now.tag.stamp(), old.tag.stamp()) {
+        (Entry::File(a, x, _), Entry::File(b, y, Some(_)), Some(now), Some(old)) => {
+            a.mtime == b.mtime && x.size == y.size && now.inode == old.inode
+        }
+        _ => false,
+    }
+}
+
 /// The side whose version stays; `None`: both do.
 fn keep_of(open: &OpenConflict, keep: Keep) -> Option<Side> {
     let sides = &open.conflict.sides;
@@ -501,5 +511,5 @@ fn run_stamp(text: &str) -> Option<String> {
         let civil = text.parse::<jiff::civil::DateTime>().ok()?;
         Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
     })?;
-    Some(zoned.strftime("%Y%m%dT%H%M%SZ").to_string())
+    Some(zoned.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
 }

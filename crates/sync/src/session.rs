@@ -141,7 +141,7 @@ impl Session {
         let stamp = jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default();
         format!(
             "{}-{:04x}",
-            stamp.strftime("%Y%m%dT%H%M%SZ"),
+            stamp.strftime("%Y%m%dT%H%M%S.%3fZ"),
             self.env.dice.roll() & 0xffff
         )
     }
