@@ -100,11 +100,10 @@ impl Session {
             return Ok(None);
         };
         if let Some(old) = &mut change.old
-            && !old.entry.is_file()
             && let Some(now) = self.sides[done.side]
                 .find(&change.path, &Scope::default())
                 .await?
-            && now.entry.kind() == old.entry.kind()
+            && (same_links(&now, old) || (!old.entry.is_file() && now.entry.kind() == old.entry.kind()))
         {
             *old = now;
         }
@@ -466,10 +465,10 @@ impl Session {
     }
 }
 
-/// True for a file of several names that is as it was but for the count of its names, which changes its inode.
+/// True for a file that is as it was but for its inode's time: taking back one name of a file changes that of the others.
 fn same_links(now: &Observation, old: &Observation) -> bool {
     match (&now.entry, &old.entry, now.tag.stamp(), old.tag.stamp()) {
-        (Entry::File(a, x, _), Entry::File(b, y, Some(_)), Some(now), Some(old)) => {
+        (Entry::File(a, x, _), Entry::File(b, y, _), Some(now), Some(old)) => {
             a.mtime == b.mtime && x.size == y.size && now.inode == old.inode
         }
         _ => false,

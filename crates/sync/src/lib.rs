@@ -14,6 +14,8 @@ pub mod journal;
 mod opening;
 mod parallel;
 mod plan;
+mod plan_file;
+mod planned;
 mod planning;
 pub mod rows;
 mod scan;

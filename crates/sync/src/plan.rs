@@ -115,6 +115,8 @@ pub struct Item {
 pub struct Tally {
     /// Steps by kind.
     pub counts: crate::api::Counts,
+    /// Directories whose time is set.
+    pub times: u64,
     /// Files that go.
     pub removals: u64,
     /// Files whose content is replaced.
@@ -197,6 +199,7 @@ impl<'a> Draft<'a> {
             };
             tally.counts.add(step.action, copied);
             let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
+            tally.times += u64::from(step.action == Action::Times);
             tally.removals += u64::from(step.action == Action::Remove && old_leaf);
             tally.overwrites += u64::from(step.action == Action::Update && old_leaf);
         }
@@ -349,6 +352,21 @@ impl Plan {
             Some((at, ..)) if *at == phase => Ok(self.ahead.take().map(|(_, group, item)| (group, item))),
             _ => Ok(None),
         }
+    }
+
+    /// A plan whose rows come from elsewhere.
+    pub fn of(rows: Rows, parts: std::collections::HashMap<Slot, Settle>) -> Self {
+        Self {
+            rows,
+            ahead: None,
+            parts,
+        }
+    }
+
+    /// The rows as they are sorted.
+    pub fn into_rows(self) -> impl Iterator<Item = Result<(Vec<u8>, Item)>> {
+        self.rows
+            .map(|row| row.and_then(|(key, value)| Ok((key, decode(&value)?))))
     }
 
     /// The next item and its phase.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
-use syncline_model::{Fault, Identity, Kind, Marker, Pair, Result, Side};
+use syncline_model::{Conflict, Fault, Identity, Kind, Marker, Pair, Result, Side};
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
@@ -13,10 +13,11 @@ use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Repor
 use crate::execute::{Execution, Hands, Held};
 use crate::guarding::Answers;
 use crate::journal::{self, Journal};
-use crate::plan::Draft;
+use crate::plan::{Draft, Plan};
 use crate::planning::{Planned, Planner};
 use crate::rows::{Base, Remembered};
 use crate::shelf::{Guard, Shelf};
+use crate::trust::Trust;
 
 /// Two replicas and what was last agreed on.
 pub struct Session {
@@ -146,7 +147,7 @@ impl Session {
         )
     }
 
-    fn refused(&self, begun: &Begun, reasons: Vec<Reason>) -> Report {
+    pub(crate) fn refused(&self, begun: &Begun, reasons: Vec<Reason>) -> Report {
         Report {
             run: None,
             exit: Exit::Refused,
@@ -175,22 +176,28 @@ impl Session {
         verdict: &Verdict,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
-        tell(&draft, monitor);
-        let reasons = texts(verdict);
-        let (conflicts, problems) = (draft.conflicts.len() as u64, draft.problems.len() as u64);
-        let (left, right) = (draft.tally.left.counts, draft.tally.right.counts);
+        self.tell_plan(&draft, monitor);
+        let report = self.would_do(begun, &draft, verdict);
         let mut plan = draft.finish()?;
         while let Some((_, item)) = plan.next()? {
             if let Some(step) = &item.step {
                 monitor.event(Event::Step(step));
             }
         }
+        Ok(report)
+    }
+
+    /// The report of a plan that is not carried out.
+    pub(crate) fn would_do(&self, begun: &Begun, draft: &Draft<'_>, verdict: &Verdict) -> Report {
+        let reasons = texts(verdict);
+        let (conflicts, problems) = (draft.conflicts.len() as u64, draft.problems.len() as u64);
         let exit = gravest(&[
             (!reasons.is_empty(), Exit::Refused),
             (problems > 0, Exit::Partial),
             (conflicts > 0, Exit::Conflict),
         ]);
-        Ok(Report {
+        let (left, right) = (draft.tally.left.counts, draft.tally.right.counts);
+        Report {
             run: None,
             exit,
             left,
@@ -199,7 +206,11 @@ impl Session {
             problems,
             reasons,
             seconds: self.since(begun),
-        })
+        }
+    }
+
+    pub(crate) fn tell_plan(&self, draft: &Draft<'_>, monitor: &dyn Monitor) {
+        tell(draft, monitor);
     }
 
     /// Stage, publish, remember.
@@ -217,60 +228,107 @@ impl Session {
     ) -> Result<Report> {
         let Planned { draft, trust, .. } = planned;
         tell(&draft, monitor);
-        let conflicts = draft.conflicts.clone();
-        let planned_problems = draft.problems.len() as u64;
+        let (conflicts, problems) = (draft.conflicts.clone(), draft.problems.len() as u64);
         let tally = draft.tally;
         let steps = tally.left.counts.steps() + tally.right.counts.steps();
         let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
         monitor.event(Event::Planned { steps, bytes });
-        let new = Pair::each(|side| {
-            before[side]
-                .as_ref()
-                .is_some_and(|identity| identity.marker.is_none())
-        });
+        let writes = Pair::each(|side| tally[side].counts.steps() + tally[side].times > 0);
+        let busy = writes.left || writes.right || !conflicts.is_empty();
+        self.raise(before, &writes, options, monitor).await?;
+        let report = if busy {
+            let execution = self
+                .execution(what, begun, verdict, trust, options, monitor, stop)
+                .await?;
+            self.perform(begun, execution, draft.finish()?).await?
+        } else {
+            self.remember_agreed(draft, trust)?;
+            self.refused(begun, Vec::new())
+        };
+        self.wind_up(
+            begun, report, conflicts, problems, verdict, busy, options, monitor,
+        )
+        .await
+    }
+
+    /// Raises the markers where something will be written, and remembers who answered.
+    pub(crate) async fn raise(
+        &self,
+        before: &Answers,
+        writes: &Pair<bool>,
+        options: &Options,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
         let mut now = before.clone();
         for side in Side::BOTH {
-            let writes = tally[side].counts.steps() > 0 && options.writes[side];
-            if (writes || new[side])
-                && !self.sides[side].profile().read_only
-                && let Some(identity) = &mut now[side]
-            {
+            let Some(identity) = &mut now[side] else { continue };
+            let wanted = identity.marker.is_none() || (writes[side] && options.writes[side]);
+            if wanted && !self.sides[side].profile().read_only {
                 identity.marker = self.mark(side, identity.marker.take(), monitor).await?;
             }
         }
-        if !options.dry_run {
-            self.remember(now, options)?;
-        }
-        let busy = steps > 0 || !conflicts.is_empty();
-        let mut report = if busy {
-            let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
-            let hands = self.hands(&begun.run, options).await?;
-            let mut execution = Execution::new(
-                &self.env, options, monitor, stop, hands, &self.base, journal, trust,
-            );
-            execution.held = Pair::each(|side| Held {
-                removals: verdict.holds(side, Cause::Removals),
-                overwrites: verdict.holds(side, Cause::Overwrites),
-            });
-            execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
-            let outcome = execution.run(draft.finish()?).await;
-            self.close(begun, execution, outcome).await?
-        } else {
-            self.remember_agreed(draft, trust, options, monitor, stop).await?;
-            self.refused(begun, Vec::new())
-        };
+        self.remember(now, options)
+    }
+
+    /// Opens the log and both edits.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) async fn execution<'a>(
+        &'a self,
+        what: &str,
+        begun: &Begun,
+        verdict: &Verdict,
+        trust: Trust,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Execution<'a>> {
+        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+        let hands = self.hands(&begun.run, options).await?;
+        let mut execution = Execution::new(
+            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+        );
+        execution.held = Pair::each(|side| Held {
+            removals: verdict.holds(side, Cause::Removals),
+            overwrites: verdict.holds(side, Cause::Overwrites),
+        });
+        execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
+        Ok(execution)
+    }
+
+    /// Carries a plan out and ends the log and both edits.
+    pub(crate) async fn perform(
+        &self,
+        begun: &Begun,
+        mut execution: Execution<'_>,
+        plan: Plan,
+    ) -> Result<Report> {
+        let outcome = execution.run(plan).await;
+        self.close(begun, execution, outcome).await
+    }
+
+    /// Conflicts are kept, old trash goes, the report is complete.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) async fn wind_up(
+        &self,
+        begun: &Begun,
+        mut report: Report,
+        conflicts: Vec<Conflict>,
+        problems: u64,
+        verdict: &Verdict,
+        busy: bool,
+        options: &Options,
+        monitor: &dyn Monitor,
+    ) -> Result<Report> {
         self.keep_conflicts(&begun.run, conflicts, options)?;
-        let waiting = self.base.conflicts()?.len() as u64;
-        report.conflicts = waiting;
-        report.problems += planned_problems;
-        let reasons = texts(verdict);
+        report.conflicts = self.base.conflicts()?.len() as u64;
+        report.problems += problems;
+        report.reasons = texts(verdict);
         report.exit = gravest(&[
-            (!reasons.is_empty(), Exit::Refused),
+            (!report.reasons.is_empty(), Exit::Refused),
             (busy && report.exit == Exit::Stopped, Exit::Stopped),
             (report.problems > 0, Exit::Partial),
-            (waiting > 0, Exit::Conflict),
+            (report.conflicts > 0, Exit::Conflict),
         ]);
-        report.reasons = reasons;
         if busy {
             self.retain_trash(monitor).await?;
             self.base.persist()?;
@@ -280,15 +338,7 @@ impl Session {
     }
 
     /// Rows that changed without a step (touched files, both edited alike): only the base moves.
-    async fn remember_agreed(
-        &self,
-        draft: Draft<'_>,
-        trust: crate::trust::Trust,
-        options: &Options,
-        monitor: &dyn Monitor,
-        stop: &Stop,
-    ) -> Result<()> {
-        let _ = (options, monitor, stop);
+    fn remember_agreed(&self, draft: Draft<'_>, trust: Trust) -> Result<()> {
         let mut plan = draft.finish()?;
         let mut rows = Vec::new();
         while let Some((_, item)) = plan.next()? {
