@@ -1,13 +1,15 @@
 //! The promises of a replica, on a real directory.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use syncline_replica::{LocalReplica, Replica};
 use syncline_store::os::OsDisk;
 use syncline_testkit::here::local_options;
 use syncline_testkit::replica_conformance::check;
+use syncline_testkit::sim_disk::SimDisk;
 
-fn run_in(parent: &std::path::Path, threads: usize) {
+fn run_in(parent: &Path, threads: usize) {
     let trees = tempfile::tempdir_in(parent).unwrap();
     let mut count = 0;
     check(&mut || {
@@ -29,5 +31,16 @@ fn a_directory_on_disk() {
 
 #[test]
 fn a_directory_in_memory_without_threads() {
-    run_in(std::path::Path::new("/dev/shm"), 0);
+    run_in(Path::new("/dev/shm"), 0);
+}
+
+#[test]
+fn a_simulated_directory() {
+    check(&mut || {
+        let mut options = local_options("tree");
+        options.threads = 0;
+        let disk = Arc::new(SimDisk::new());
+        let replica: Arc<dyn Replica> = Arc::new(LocalReplica::open(disk, Path::new("/"), options).unwrap());
+        replica
+    });
 }
