@@ -78,6 +78,8 @@ pub struct Merge<'r> {
     last: Option<Slot>,
     frames: Vec<Frame>,
     leaves: Vec<Triple>,
+    /// Under `hold`: what is to go in a directory that may yet be held against a leaf of its name. At most one directory waits so.
+    kept_back: Vec<Decision>,
 }
 
 impl<'r> Merge<'r> {
@@ -88,6 +90,7 @@ impl<'r> Merge<'r> {
             last: None,
             frames: Vec::new(),
             leaves: Vec::new(),
+            kept_back: Vec::new(),
         }
     }
 

@@ -16,7 +16,8 @@ impl Merge<'_> {
         match (&triple.now.left, &triple.now.right) {
             (None, None) => {
                 if triple.base.is_some() && !self.frozen() {
-                    out.push(settle(&triple, None, Vec::new()));
+                    let gone = settle(&triple, None, Vec::new());
+                    self.unless_held(gone, out);
                 }
             }
             (Some(left), Some(right)) => {
@@ -68,7 +69,8 @@ impl Merge<'_> {
         } else {
             let at = located.at.clone().unwrap_or_else(|| triple.slot.path());
             let remove = step(on, Action::Remove, at, Some(seen), None, None);
-            out.push(settle(triple, None, vec![remove]));
+            let gone = settle(triple, None, vec![remove]);
+            self.unless_held(gone, out);
         }
     }
 

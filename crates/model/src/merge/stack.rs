@@ -5,6 +5,9 @@ use crate::entry::{Entry, Observation, Sameness, Why};
 use crate::path::Slot;
 use crate::plan::{Action, Clash, Conflict, Decision, Mode, Pair, Policy, Problem, Row, Side};
 
+/// Most decisions that wait for the outcome of one directory.
+const KEPT_BACK_MAX: usize = 10_000;
+
 /// A directory whose subtree the input is in.
 pub(super) struct Frame {
     pub(super) slot: Slot,
@@ -61,7 +64,8 @@ impl Merge<'_> {
             (false, true) => self.lone_directory(dir, Side::Right, leaf, out),
             (false, false) => {
                 if dir.base.is_some() {
-                    out.push(settle(&dir, None, Vec::new()));
+                    let gone = settle(&dir, None, Vec::new());
+                    self.unless_held(gone, out);
                 }
                 if let Some(leaf) = leaf {
                     self.leaf(leaf, out);
@@ -85,6 +89,10 @@ impl Merge<'_> {
         if let Some(leaf) = leaf {
             self.leaf(leaf, out);
         }
+        let stands = Side::BOTH.iter().any(|&side| dir.entry(side).is_some());
+        if matches!(ground, Ground::Doomed(_)) && !stands && dir.base.is_some() {
+            out.push(settle(&dir, None, Vec::new()));
+        }
         let state = match ground {
             Ground::Doomed(on) if dir.entry(on).is_some() => State::Doomed(on),
             _ => State::Frozen,
@@ -93,9 +101,23 @@ impl Merge<'_> {
     }
 
     /// A leaf that only the base still knows.
-    fn forget_leaf(&self, leaf: Option<Triple>, out: &mut Vec<Decision>) {
+    fn forget_leaf(&mut self, leaf: Option<Triple>, out: &mut Vec<Decision>) {
         if let Some(leaf) = leaf.filter(|leaf| leaf.base.is_some()) {
-            out.push(settle(&leaf, None, Vec::new()));
+            let gone = settle(&leaf, None, Vec::new());
+            self.unless_held(gone, out);
+        }
+    }
+
+    /// A decision that falls if the directory around it turns out to be held against a leaf: it is kept back until that is known.
+    /// Where too many are kept back, it is held: no more is remembered than the limit.
+    pub(super) fn unless_held(&mut self, decision: Decision, out: &mut Vec<Decision>) {
+        let waits = |frame: &Frame| matches!(frame.state, State::Lone(..)) && frame.leaf.is_some();
+        if self.rule.policy != Policy::Hold || !self.frames.iter().any(waits) {
+            return out.push(decision);
+        }
+        self.kept_back.push(decision);
+        if self.kept_back.len() > KEPT_BACK_MAX {
+            self.survive(out);
         }
     }
 
@@ -208,6 +230,7 @@ impl Merge<'_> {
             (Mode::Mirror, _) => Some(Side::Left),
             (Mode::Copy, _) | (_, Policy::Hold) => {
                 self.block(false);
+                self.kept_back.clear();
                 out.push(Decision::Conflict(Box::new(conflict)));
                 return State::Frozen;
             }
@@ -328,6 +351,9 @@ impl Merge<'_> {
             State::Doomed(on) => (on, true),
         };
         let Some(seen) = frame.triple.seen(on) else { return };
+        if frame.leaf.is_some() {
+            out.append(&mut self.kept_back);
+        }
         match (frame.blocked, frame.leaf) {
             (Some(false), _) => {}
             (Some(true), None) => self.apart(&frame.triple, on, seen, out),
@@ -349,7 +375,8 @@ impl Merge<'_> {
                     .and_then(|located| located.at.clone());
                 let at = at.unwrap_or_else(|| frame.slot.path());
                 let remove = step(on, Action::Remove, at, Some(seen), None, None);
-                out.push(settle(&frame.triple, None, vec![remove]));
+                let gone = settle(&frame.triple, None, vec![remove]);
+                self.unless_held(gone, out);
             }
             (None, None) => self.apart(&frame.triple, on, seen, out),
             (None, Some(leaf)) => self.replace(&frame.triple, on, seen, &leaf, out),

@@ -120,7 +120,12 @@ impl Oracle {
                 return After {
                     left: Node::Leaf(left),
                     right: Node::Leaf(right),
-                    base: base.clone(),
+                    // A directory that neither side has any more is agreed to be gone.
+                    base: if matches!(base, Node::Leaf(_)) {
+                        base.clone()
+                    } else {
+                        Node::None
+                    },
                     copies: Vec::new(),
                 };
             }
