@@ -1,5 +1,7 @@
 //! What every [`Disk`] must do, run on the real one and on the simulated one.
 
+#![allow(clippy::unwrap_used, reason = "a suite of tests")]
+
 use std::collections::BTreeMap;
 
 use syncline_model::{Fault, Kind, Owner, Result, Special, Time, Xattrs};

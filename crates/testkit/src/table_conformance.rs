@@ -1,5 +1,7 @@
 //! What every [`Table`] must do, checked beside a sorted map.
 
+#![allow(clippy::unwrap_used, reason = "a suite of tests")]
+
 use std::collections::BTreeMap;
 
 use syncline_model::Kind;
