@@ -67,6 +67,63 @@ impl S3Store {
         ask.header("x-amz-copy-source-if-match", etag)
     }
 
+    /// Copies, whatever the capabilities say.
+    async fn copied(
+        &self,
+        from: &Key,
+        seen: &Tag,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        if *seen == Tag::None {
+            return Err(Fault::new(
+                Kind::Invalid,
+                "copy: no tag proves what is copied",
+                self.0.at(from),
+            ));
+        }
+        // Few stores check conditions on the target of a copy: look in any case, and ask as well.
+        self.look(to, &cond).await?;
+        let checked = self
+            .0
+            .copy_checks
+            .get_or_try_init(|| probe::copy_checks(self, from));
+        if !*checked.await? {
+            let there = self.stat(from).await?;
+            if there.tag != *seen {
+                return Err(Fault::new(
+                    Kind::Changed,
+                    "copy: something else is there now",
+                    self.0.at(from),
+                ));
+            }
+        }
+        let mut ask = self.copy(from, to, &request::quoted(seen, from)?);
+        ask = match &cond {
+            Cond::Any => ask,
+            Cond::Absent => ask.header("if-none-match", "*"),
+            Cond::Is(tag) => ask.header("if-match", request::quoted(tag, to)?),
+        };
+        if let Some(metadata) = &metadata {
+            ask = ask
+                .header("x-amz-metadata-directive", "REPLACE")
+                .metadata(metadata)?;
+        }
+        let (_, node) = self.0.xml(ask).await?;
+        // An own proof of what was made: neither size nor metadata are in the reply.
+        let blob = self.stat(to).await?;
+        let tag = node.text("ETag").map_or(Tag::None, request::tag);
+        if tag != Tag::None && blob.tag != tag {
+            return Err(Fault::new(
+                Kind::Changed,
+                "replaced while it was copied",
+                self.0.at(to),
+            ));
+        }
+        Ok(blob)
+    }
+
     /// What `key` holds now if it is what `cond` wants; for conditions that the store does not check itself.
     async fn look(&self, key: &Key, cond: &Cond) -> Result<()> {
         let now = match cond {
@@ -156,52 +213,14 @@ impl Store for S3Store {
         cond: Cond,
         metadata: Option<BTreeMap<String, String>>,
     ) -> Result<Blob> {
-        if *seen == Tag::None {
+        if !self.0.caps.reuse {
             return Err(Fault::new(
-                Kind::Invalid,
-                "copy: no tag proves what is copied",
+                Kind::Unsupported,
+                "copy: this store was not seen to copy",
                 self.0.at(from),
             ));
         }
-        // Few stores check conditions on the target of a copy: look in any case, and ask as well.
-        self.look(to, &cond).await?;
-        let checked = self
-            .0
-            .copy_checks
-            .get_or_try_init(|| probe::copy_checks(self, from));
-        if !*checked.await? {
-            let there = self.stat(from).await?;
-            if there.tag != *seen {
-                return Err(Fault::new(
-                    Kind::Changed,
-                    "copy: something else is there now",
-                    self.0.at(from),
-                ));
-            }
-        }
-        let mut ask = self.copy(from, to, &request::quoted(seen, from)?);
-        ask = match &cond {
-            Cond::Any => ask,
-            Cond::Absent => ask.header("if-none-match", "*"),
-            Cond::Is(tag) => ask.header("if-match", request::quoted(tag, to)?),
-        };
-        if let Some(metadata) = &metadata {
-            ask = ask
-                .header("x-amz-metadata-directive", "REPLACE")
-                .metadata(metadata)?;
-        }
-        let (_, node) = self.0.xml(ask).await?;
-        // An own proof of what was made: neither size nor metadata are in the reply.
-        let blob = self.stat(to).await?;
-        let tag = node.text("ETag").map_or(Tag::None, request::tag);
-        if tag != Tag::None && blob.tag != tag {
-            return Err(Fault::new(
-                Kind::Changed,
-                "replaced while it was copied",
-                self.0.at(to),
-            ));
-        }
-        Ok(blob)
+        self.copied(from, seen, to, cond, metadata).await
     }
 
     async fn space(&self) -> Result<StoreSpace> {

@@ -53,7 +53,10 @@ pub(crate) async fn open(
     if let Some((start, len)) = range {
         ask = ask.header(
             "range",
-            format!("bytes={start}-{}", start.saturating_add(len - 1)),
+            format!(
+                "bytes={start}-{}",
+                start.saturating_add(len - 1).min(i64::MAX as u64)
+            ),
         );
     }
     if let Some(seen) = seen {

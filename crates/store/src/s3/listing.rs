@@ -43,6 +43,22 @@ pub(crate) fn decoded(text: &str, coded: bool) -> Result<String> {
     }
 }
 
+/// True when names may be asked for in encoded form: some servers say that they encode and do not. A prefix that would
+/// have to be encoded comes back in the reply and tells.
+pub(crate) async fn codes_names(store: &S3Store) -> Result<bool> {
+    let ask = || async {
+        let telling = format!("{}.syncline/probe/% +", store.0.target.prefix);
+        let ask = Ask::new(Method::GET, Request::List, "list").query("list-type", "2");
+        let ask = ask
+            .query("encoding-type", "url")
+            .query("max-keys", "1")
+            .query("prefix", &telling);
+        let (_, page) = store.0.xml(ask).await?;
+        Ok(page.text("Prefix") != Some(telling.as_str()))
+    };
+    store.0.codes_names.get_or_try_init(ask).await.copied()
+}
+
 /// True when a reply's names are percent-encoded.
 pub(crate) fn is_coded(page: &Node) -> bool {
     page.text("EncodingType") == Some("url")
@@ -72,12 +88,15 @@ impl S3Listing {
         Fault::new(Kind::Corrupt, format!("list: {what}"), at).retry(true)
     }
 
-    fn ask(&self) -> Ask {
+    fn ask(&self, coded: bool) -> Ask {
         let mut ask = Ask::new(Method::GET, Request::List, "list").query("list-type", "2");
         if let Some(token) = &self.token {
             ask = ask.query("continuation-token", token);
         }
-        ask = ask.query("encoding-type", "url").query("max-keys", "1000");
+        if coded {
+            ask = ask.query("encoding-type", "url");
+        }
+        ask = ask.query("max-keys", "1000");
         if !self.prefix.is_empty() {
             ask = ask.query("prefix", &self.prefix);
         }
@@ -144,7 +163,8 @@ impl S3Listing {
 impl Listing for S3Listing {
     async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
         while !self.done {
-            let (_, page) = self.store.0.xml(self.ask()).await?;
+            let coded = codes_names(&self.store).await?;
+            let (_, page) = self.store.0.xml(self.ask(coded)).await?;
             if page.name() != "ListBucketResult" {
                 return Err(self.corrupt("the reply is no listing"));
             }

@@ -137,7 +137,7 @@ impl Probe<'_> {
         caps.metadata = kept.is_some_and(|value| value == "1.5");
         let copied = self
             .store
-            .reuse(
+            .copied(
                 &self.key(NAMES[0])?,
                 &blob.tag,
                 &self.key("copy")?,

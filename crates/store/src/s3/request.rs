@@ -107,6 +107,8 @@ pub(crate) struct Core {
     place: S3Place,
     /// Whether the store checks the source of a copy; asked when first needed.
     pub(crate) copy_checks: Arc<OnceCell<bool>>,
+    /// Whether a listing that says that its names are encoded tells the truth; asked when first needed.
+    pub(crate) codes_names: Arc<OnceCell<bool>>,
 }
 
 impl Core {
@@ -124,6 +126,7 @@ impl Core {
             signer,
             place: place.clone(),
             copy_checks: Arc::default(),
+            codes_names: Arc::default(),
         })
     }
 
@@ -137,6 +140,7 @@ impl Core {
             signer: Arc::clone(&self.signer),
             place: self.place.clone(),
             copy_checks: Arc::clone(&self.copy_checks),
+            codes_names: Arc::clone(&self.codes_names),
         }
     }
 

@@ -6,7 +6,7 @@ use http::Method;
 use syncline_model::{Fault, Kind, Result};
 
 use super::S3Store;
-use super::listing::{decoded, is_coded};
+use super::listing::{codes_names, decoded, is_coded};
 use super::request::{Ask, no_such_upload};
 use crate::Key;
 use crate::layers::meter::Request;
@@ -112,7 +112,10 @@ pub(crate) async fn unfinished(store: &S3Store, under: &str) -> Result<Vec<(Key,
     let mut found = Vec::new();
     let mut marker: Option<(String, String)> = None;
     loop {
-        let mut ask = Ask::new(Method::GET, Request::List, "list uploads").query("encoding-type", "url");
+        let mut ask = Ask::new(Method::GET, Request::List, "list uploads");
+        if codes_names(store).await? {
+            ask = ask.query("encoding-type", "url");
+        }
         if let Some((key, id)) = &marker {
             ask = ask.query("key-marker", key);
             ask = ask.query("upload-id-marker", id);

@@ -103,6 +103,7 @@ impl Node {
     }
 
     /// Its own text.
+    #[cfg(test)]
     pub(crate) fn own_text(&self) -> &str {
         &self.text
     }
