@@ -2,7 +2,7 @@
 //! names of any bytes, file system identity.
 //!
 //! What is checked comes from `std::fs`, not from the code under test.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,7 @@
 //! The sorter: order, stability, spilling, and faults of the disk below it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use syncline_model::Kind;

@@ -1,5 +1,7 @@
 //! State tables: the real one and its simulated twin do the same, and each keeps its promise over a crash.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Stdio};
 
 use syncline_model::Kind;
@@ -108,7 +110,7 @@ fn resident() -> u64 {
     let mut text = [0; 256];
     let len = syncline_store::Disk::read(&dir, &file, 0, &mut text).unwrap();
     let text = std::str::from_utf8(&text[..len]).unwrap();
-    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 >> 20
+    (text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096) >> 20
 }
 
 /// Slow: 10 million rows. `cargo test --release -p syncline-store --test tables -- --ignored --nocapture`
@@ -136,7 +138,7 @@ fn ten_million_rows_stay_within_the_memory_promised() {
     for row in table.scan(b"", b"") {
         row.unwrap();
         rows += 1;
-        if rows % 100_000 == 0 {
+        if rows.is_multiple_of(100_000) {
             peak = peak.max(resident());
         }
     }

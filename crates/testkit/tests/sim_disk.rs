@@ -1,6 +1,8 @@
 //! The simulated disk: it conforms, what was synced survives a power cut, what was not may vanish, and it is killed,
 //! fails and is edited where a test says so.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -470,9 +470,9 @@ impl World {
     fn choose(&self, n: usize, chosen: &mut [bool]) {
         let mut stack = vec![n];
         while let Some(n) = stack.pop() {
-            for earlier in 0..n {
-                if !chosen[earlier] && self.pending[n].needs(&self.pending[earlier]) {
-                    chosen[earlier] = true;
+            for (earlier, chosen) in chosen.iter_mut().enumerate().take(n) {
+                if !*chosen && self.pending[n].needs(&self.pending[earlier]) {
+                    *chosen = true;
                     stack.push(earlier);
                 }
             }
