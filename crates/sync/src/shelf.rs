@@ -7,10 +7,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use syncline_model::{Fault, Kind, Result};
+use syncline_store::sorter::Sorter;
 use syncline_store::{Disk, Found, Rows, Sync};
 
 /// Longest record that is believed, in bytes.
 const RECORD_MAX: usize = 16 << 20;
+/// Bytes that one sorter keeps in memory; up to five are alive at once.
+const SORT_BUDGET: usize = 24 << 20;
 /// Bytes before each record: its length and the first bytes of its BLAKE3.
 const HEAD: usize = 12;
 
@@ -184,20 +187,22 @@ impl<D: Disk> Shelf for DiskShelf<D> {
     }
 
     fn sorter(&self) -> Result<Box<dyn Sort>> {
-        Ok(Box::new(VecSort(Vec::new())))
+        Ok(Box::new(DiskSort(Sorter::with_budget(
+            self.disk.clone(),
+            self.sub("scratch")?,
+            SORT_BUDGET,
+        ))))
     }
 }
 
-struct VecSort(Vec<(Vec<u8>, Vec<u8>)>);
+struct DiskSort<D: Disk>(Sorter<D>);
 
-impl Sort for VecSort {
+impl<D: Disk> Sort for DiskSort<D> {
     fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.0.push((key.into(), value.into()));
-        Ok(())
+        self.0.push(key, value)
     }
-    fn finish(mut self: Box<Self>) -> Result<Rows> {
-        self.0.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Box::new(self.0.into_iter().map(Ok)))
+    fn finish(self: Box<Self>) -> Result<Rows> {
+        Ok(Box::new(self.0.finish()?))
     }
 }
 
