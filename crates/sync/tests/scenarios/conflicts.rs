@@ -1,0 +1,188 @@
+//! Both sides changed it: nothing is silently decided, everything is kept, one command settles it.
+
+use syncline_model::{Policy, Side};
+use syncline_sync::{Keep, Options};
+
+use crate::world::{Ran, World, rel};
+
+fn conflicting() -> World {
+    let world = World::synced(&[("d/file.txt", "first"), ("other", "1")]);
+    world.left.write("d/file.txt", "by left, longer");
+    world.left.set_mtime("d/file.txt", (2_000_000_000, 0));
+    world.right.write("d/file.txt", "by right");
+    world.right.set_mtime("d/file.txt", (1_900_000_000, 0));
+    world
+}
+
+fn resolve(world: &World, paths: Option<&[&str]>, keep: Keep) -> Ran {
+    let paths: Option<Vec<_>> = paths.map(|paths| paths.iter().map(|path| rel(path)).collect());
+    world.act(async |session, monitor, stop| {
+        session
+            .resolve(paths.as_deref(), keep, &Options::default(), monitor, stop)
+            .await
+    })
+}
+
+#[test]
+fn both_versions_stay_and_wait_in_the_inbox() {
+    let world = conflicting();
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    let names = world.left.names();
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert!(names.iter().any(|name| name.contains("(conflict ")), "{names:?}");
+    for text in ["by left, longer", "by right"] {
+        assert_eq!(world.left.names_of(text.as_bytes()).len(), 1);
+    }
+    world.assert_settled();
+    let open = world.block_on(world.session.conflicts()).unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].conflict.path, rel("d/file.txt"));
+    assert_eq!(
+        world.sync().exit(),
+        1,
+        "an open conflict must show in the exit code"
+    );
+}
+
+#[test]
+fn who_keeps_the_name_does_not_depend_on_the_side() {
+    let keeps = |swap: bool| {
+        let world = World::synced(&[("f", "first")]);
+        let (a, b) = if swap {
+            (&world.right, &world.left)
+        } else {
+            (&world.left, &world.right)
+        };
+        a.write("f", "version a");
+        b.write("f", "version b");
+        world.sync();
+        world.left.read("f")
+    };
+    assert_eq!(keeps(false), keeps(true));
+}
+
+#[test]
+fn policies_decide_and_keep_the_loser_in_the_trash() {
+    let cases = [
+        (Policy::Left, "by left, longer"),
+        (Policy::Right, "by right"),
+        (Policy::Newest, "by left, longer"),
+        (Policy::Largest, "by left, longer"),
+    ];
+    for (policy, winner) in cases {
+        let world = conflicting();
+        let ran = world.run(&Options {
+            policy,
+            ..Options::default()
+        });
+        assert_eq!(ran.exit(), 0, "{policy:?}: {ran:?}");
+        assert_eq!(world.left.read("d/file.txt"), winner.as_bytes(), "{policy:?}");
+        assert_eq!(world.trash().len(), 1, "{policy:?}: {:?}", world.trash());
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn hold_leaves_the_path_alone_until_it_is_settled() {
+    let world = conflicting();
+    world.left.write("other", "2 and longer");
+    let hold = Options {
+        policy: Policy::Hold,
+        ..Options::default()
+    };
+    for _ in 0..2 {
+        let ran = world.run(&hold);
+        assert_eq!(ran.exit(), 1, "{ran:?}");
+        assert_eq!(world.left.read("d/file.txt"), b"by left, longer");
+        assert_eq!(world.right.read("d/file.txt"), b"by right");
+        assert_eq!(world.right.read("other"), b"2 and longer");
+    }
+    let ran = resolve(&world, Some(&["d/file.txt"]), Keep::Side(Side::Right));
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.read("d/file.txt"), b"by right");
+    world.assert_settled();
+    assert_eq!(world.sync().exit(), 0);
+}
+
+#[test]
+fn a_conflict_is_settled_by_either_version_or_both() {
+    for keep in [
+        Keep::Side(Side::Left),
+        Keep::Side(Side::Right),
+        Keep::Newest,
+        Keep::Both,
+    ] {
+        let world = conflicting();
+        world.sync();
+        let ran = resolve(&world, None, keep);
+        assert_eq!(ran.exit(), 0, "{keep:?}: {ran:?}");
+        match keep {
+            Keep::Side(Side::Right) => assert_eq!(world.right.read("d/file.txt"), b"by right"),
+            Keep::Both => assert_eq!(world.left.names().len(), 4),
+            _ => assert_eq!(world.right.read("d/file.txt"), b"by left, longer"),
+        }
+        if keep != Keep::Both {
+            assert_eq!(world.left.names(), ["d", "d/file.txt", "other"], "{keep:?}");
+        }
+        world.assert_settled();
+        assert_eq!(world.sync().exit(), 0, "{keep:?}");
+    }
+}
+
+#[test]
+fn a_conflict_whose_copy_was_removed_by_hand_is_no_longer_open() {
+    let world = conflicting();
+    world.sync();
+    let copy = world
+        .left
+        .names()
+        .into_iter()
+        .find(|name| name.contains("(conflict "))
+        .unwrap();
+    world.right.remove(&copy);
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    world.assert_settled();
+}
+
+#[test]
+fn s32_conflicts_of_conflicts_do_not_nest() {
+    let world = World::synced(&[("f.txt", "first")]);
+    for round in 0..4 {
+        for name in world.left.names() {
+            world.left.write(&name, format!("left {round} {name}"));
+            world.right.write(&name, format!("right {round} {name}"));
+        }
+        let ran = world.sync();
+        assert_eq!(ran.exit(), 1, "{ran:?}");
+        world.assert_equal();
+        let nested = world
+            .left
+            .names()
+            .into_iter()
+            .find(|name| name.matches("(conflict ").count() > 1);
+        assert_eq!(nested, None);
+        if round == 1 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn s32_a_thousand_conflicts_are_settled_by_one_call() {
+    let world = World::new();
+    for n in 0..1000 {
+        world.left.write(&format!("d{}/{n}", n % 10), format!("left {n}"));
+        world
+            .right
+            .write(&format!("d{}/{n}", n % 10), format!("right {n}"));
+    }
+    let ran = world.sync();
+    assert_eq!((ran.exit(), ran.report.conflicts), (1, 1000), "{:?}", ran.report);
+    let ran = resolve(&world, None, Keep::Side(Side::Left));
+    assert_eq!((ran.exit(), ran.report.conflicts), (0, 0), "{:?}", ran.report);
+    assert_eq!(world.right.look().len(), 1010);
+    assert_eq!(world.right.read("d3/333"), b"left 333");
+    world.assert_settled();
+}

@@ -1,0 +1,175 @@
+//! Nothing is destroyed: trash, restore, undo.
+
+use syncline_sync::Options;
+
+use crate::world::World;
+
+#[test]
+fn s19_a_path_deleted_twice_leaves_two_versions() {
+    let world = World::new();
+    let mut runs = Vec::new();
+    for text in ["first generation", "second generation"] {
+        world.left.write("d/file", text);
+        assert_eq!(world.sync().exit(), 0);
+        world.left.remove("d/file");
+        let ran = world.sync();
+        assert_eq!(ran.exit(), 0, "{ran:?}");
+        runs.push(ran.report.run.unwrap());
+    }
+    assert_eq!(world.trash(), ["right d/file", "right d/file"]);
+    for (run, text) in runs.iter().zip(["first generation", "second generation"]) {
+        let ran = world.restore("d/file", Some(run));
+        assert_eq!(ran.exit(), 0, "{ran:?}");
+        assert_eq!(world.right.read("d/file"), text.as_bytes());
+        world.sync();
+        assert_eq!(world.left.read("d/file"), text.as_bytes());
+    }
+    world.assert_settled();
+}
+
+#[test]
+fn a_directory_comes_back_from_the_trash_with_all_below_it() {
+    let world = World::synced(&[("d/e/one", "1"), ("d/two", "2"), ("keep", "k")]);
+    world.left.remove("d");
+    assert_eq!(world.sync().exit(), 0);
+    let ran = world.restore("d", None);
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.names(), ["d", "d/e", "d/e/one", "d/two", "keep"]);
+    world.assert_settled();
+}
+
+/// One step of each kind, from the left to the right.
+fn changed_in_every_way() -> World {
+    let world = World::synced(&[
+        ("updated", "before"),
+        ("removed", "before, too"),
+        ("dir/removed", "1"),
+        ("dir/sub/x", "2"),
+        ("moved/inside", "3"),
+        ("file", "moves alone"),
+        ("mode", "4"),
+    ]);
+    world.left.write("updated", "after, and longer");
+    world.left.remove("removed");
+    world.left.remove("dir");
+    world.left.rename("moved", "elsewhere");
+    world.left.rename("file", "renamed");
+    world.left.chmod("mode", 0o600);
+    world.left.write("created/new", "brand new");
+    world
+}
+
+#[test]
+fn undo_takes_every_kind_of_step_back_and_can_be_undone() {
+    let world = changed_in_every_way();
+    let before = world.right.look();
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let after = world.right.look();
+    let undone = world.undo(None);
+    assert_eq!(undone.exit(), 0, "{undone:?}");
+    let (mut was, mut is) = (before.clone(), world.right.look());
+    // Times of directories in which something happened are not promised to an undo.
+    for tree in [&mut was, &mut is] {
+        tree.values_mut()
+            .filter(|node| node.what == crate::world::What::Dir)
+            .for_each(|node| node.mtime = (0, 0));
+    }
+    assert_eq!(was, is);
+    let again = world.undo(None);
+    assert_eq!(again.exit(), 0, "{again:?}");
+    assert_eq!(
+        world.right.look().into_keys().collect::<Vec<_>>(),
+        after.into_keys().collect::<Vec<_>>()
+    );
+    assert_eq!(world.right.read("updated"), b"after, and longer");
+    world.sync();
+    world.assert_settled();
+}
+
+#[test]
+fn what_an_undo_put_back_is_carried_on_and_not_done_again() {
+    let world = changed_in_every_way();
+    assert_eq!(world.sync().exit(), 0);
+    assert_eq!(world.undo(None).exit(), 0);
+    let ran = world.sync();
+    assert!(ran.exit() <= 1, "{ran:?}");
+    assert_eq!(world.left.read("updated"), b"before");
+    assert_eq!(world.left.read("removed"), b"before, too");
+    assert_eq!(world.left.read("moved/inside"), b"3");
+    assert_eq!(world.left.read("file"), b"moves alone");
+    assert!(!world.left.has("created/new"));
+    world.assert_settled();
+}
+
+#[test]
+fn undo_leaves_what_changed_since_and_lists_it() {
+    let world = World::synced(&[("a", "before"), ("b", "before b")]);
+    world.left.write("a", "after");
+    world.left.write("b", "after b");
+    world.left.write("c", "created");
+    assert_eq!(world.sync().exit(), 0);
+    world.right.write("a", "edited since the run");
+    world.right.write("c", "edited since, too");
+    let undone = world.undo(None);
+    assert_eq!(undone.exit(), 2, "{undone:?}");
+    let mut listed = undone.problem_paths();
+    listed.sort();
+    assert_eq!(listed, ["a", "c"]);
+    assert_eq!(world.right.read("a"), b"edited since the run");
+    assert_eq!(world.right.read("c"), b"edited since, too");
+    assert_eq!(world.right.read("b"), b"before b");
+    assert_eq!(world.sync().exit(), 0);
+    assert_eq!(world.left.read("b"), b"before b");
+    world.assert_settled();
+}
+
+#[test]
+fn undo_of_a_named_run_and_the_log() {
+    let world = World::synced(&[("a", "one"), ("b", "one b")]);
+    world.left.write("a", "two, edited");
+    let second = world.sync().report.run.unwrap();
+    world.left.write("b", "three, edited");
+    assert_eq!(world.sync().exit(), 0);
+    let undone = world.undo(Some(&second));
+    assert_eq!(undone.exit(), 0, "{undone:?}");
+    assert_eq!(world.right.read("a"), b"one");
+    assert_eq!(world.right.read("b"), b"three, edited");
+    let log = world.block_on(world.session.log()).unwrap();
+    let what: Vec<_> = log.iter().map(|run| run.what.clone()).collect();
+    assert_eq!(what, ["sync", "sync", "sync", &format!("undo {second}")]);
+    assert!(log.iter().all(|run| run.exit.is_some()));
+}
+
+#[test]
+fn the_last_run_is_undone_though_all_happened_within_one_second() {
+    for _ in 0..8 {
+        let world = World::synced(&[("a", "zero")]);
+        for text in ["first", "second", "third"] {
+            world.left.write("a", text);
+            assert_eq!(world.sync().exit(), 0);
+        }
+        assert_eq!(world.undo(None).exit(), 0);
+        assert_eq!(world.right.read("a"), b"second");
+    }
+}
+
+#[test]
+fn an_emptied_trash_is_empty_and_without_trash_nothing_is_kept() {
+    let world = World::synced(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    world.left.remove("a");
+    world.sync();
+    assert_eq!(world.trash().len(), 1);
+    assert_eq!(world.block_on(world.session.trash_empty(None)).unwrap(), 1);
+    assert_eq!(world.trash(), Vec::<String>::new());
+    world.left.remove("b");
+    let ran = world.run(&Options {
+        trash: false,
+        ..Options::default()
+    });
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.trash(), Vec::<String>::new());
+    world.assert_settled();
+}

@@ -1,0 +1,171 @@
+//! Everything that a directory may hold, kept as what it is.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a user of the real disk, not the program"
+)]
+
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use syncline_sync::Options;
+
+use crate::world::{What, World};
+
+#[test]
+fn s30_links_are_kept_and_never_followed() {
+    let world = World::new();
+    std::fs::create_dir(world.beside("outside")).unwrap();
+    std::fs::write(world.beside("outside/secret"), "not ours").unwrap();
+    world.left.symlink("../outside", "out");
+    world.left.symlink("nowhere", "dangling");
+    world.left.symlink("loop", "loop");
+    world.left.write("d/file", "1");
+    world.left.symlink("../d", "d/up");
+    world.left.set_mtime("dangling", (1_000_000_000, 7));
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(
+        world.right.look()[&b"out"[..]].what,
+        What::Link("../outside".into())
+    );
+    assert!(world.right.names().iter().all(|name| !name.contains("secret")));
+    world.assert_settled();
+    world.right.remove("dangling");
+    world.right.symlink("elsewhere", "dangling");
+    world.left.remove("loop");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(
+        world.left.look()[&b"dangling"[..]].what,
+        What::Link("elsewhere".into())
+    );
+    assert!(!world.right.has("loop"));
+    world.assert_settled();
+}
+
+#[test]
+fn s30_pipes_and_devices_are_made_anew() {
+    let world = World::new();
+    let mode = Mode::from_raw_mode(0o640);
+    mknodat(CWD, world.left.at("pipe"), FileType::Fifo, mode, 0).unwrap();
+    mknodat(
+        CWD,
+        world.left.at("null"),
+        FileType::CharacterDevice,
+        mode,
+        makedev(1, 3),
+    )
+    .unwrap();
+    world.left.write("rest", "1");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.look()[&b"pipe"[..]].what, What::Fifo);
+    assert_eq!(world.right.look()[&b"null"[..]].what, What::Device(makedev(1, 3)));
+    world.assert_settled();
+    world.left.remove("pipe");
+    world.left.write("pipe", "a file now");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.read("pipe"), b"a file now");
+    world.assert_settled();
+}
+
+#[test]
+fn s30_holes_stay_holes() {
+    let world = World::new();
+    let file = std::fs::File::create(world.left.at("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.write_all_at(b"in the middle", 32 << 20).unwrap();
+    drop(file);
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let copied = world.right.at("sparse").metadata().unwrap();
+    assert_eq!(copied.len(), 64 << 20);
+    assert!(
+        copied.blocks() * 512 < 2 << 20,
+        "the holes were filled: {} blocks",
+        copied.blocks()
+    );
+    world.assert_settled();
+}
+
+#[test]
+fn s30_names_of_one_file_stay_one_file() {
+    let world = World::new();
+    world.left.write("d/one", "one file of three names");
+    world.left.hard_link("d/one", "two");
+    world.left.hard_link("d/one", "d/three");
+    world.left.write("alone", "1");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.at("two").metadata().unwrap().nlink(), 3);
+    assert_eq!(ran.report.right.bytes, 24, "the content travelled more than once");
+    world.assert_settled();
+    world.left.hard_link("two", "four");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.at("four").metadata().unwrap().nlink(), 4);
+    assert_eq!(ran.bytes(), 0);
+    world.assert_settled();
+    world.right.write("two", "edited under one name");
+    let ran = world.sync();
+    assert!(ran.exit() <= 1, "{ran:?}");
+    assert_eq!(world.left.read("d/one"), b"edited under one name");
+    world.assert_settled();
+}
+
+#[test]
+fn s30_set_id_bits_of_the_other_side_are_not_trusted() {
+    let world = World::new();
+    world.left.write("tool", "#!/bin/sh");
+    world.left.chmod("tool", 0o4755);
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.mode("tool"), 0o755);
+    assert_eq!(world.left.mode("tool"), 0o4755, "the source was changed");
+    let again = world.sync();
+    assert_eq!(again.report.run, None, "{again:?}");
+    assert_eq!(world.left.mode("tool"), 0o4755, "the source was changed");
+}
+
+#[test]
+fn s31_empty_directories_come_and_go() {
+    let world = World::synced(&[("d/file", "1")]);
+    world.left.mkdir("empty/in/empty");
+    world.right.remove("d/file");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.names(), ["d", "empty", "empty/in", "empty/in/empty"]);
+    assert_eq!(world.left.names(), world.right.names());
+    world.right.remove("empty/in/empty");
+    world.left.remove("d");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.names(), ["empty", "empty/in"]);
+    world.assert_settled();
+}
+
+#[test]
+fn extended_attributes_travel_when_asked_for() {
+    let world = World::new();
+    world.left.write("file", "1");
+    let set = rustix::fs::setxattr(
+        world.left.at("file"),
+        "user.note",
+        b"mine",
+        rustix::fs::XattrFlags::empty(),
+    );
+    if set.is_err() {
+        // A file system without them: nothing to carry.
+        return;
+    }
+    let mut options = Options::default();
+    options.classes.xattrs = true;
+    let ran = world.run(&options);
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let mut held = [0; 16];
+    let length = rustix::fs::getxattr(world.right.at("file"), "user.note", &mut held).unwrap();
+    assert_eq!(&held[..length], b"mine");
+    assert_eq!(world.run(&options).report.run, None);
+}

@@ -1,0 +1,11 @@
+//! The whole engine on two directories of the real disk: the scenarios of two folders, each by its number.
+
+mod conflicts;
+mod history;
+mod kinds;
+mod meanwhile;
+mod merging;
+mod moving;
+mod one_way;
+mod roots;
+mod world;

@@ -1,0 +1,191 @@
+//! What others do while a run is under way, and runs that are cut short.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a user of the real disk, not the program"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use syncline_model::Kind;
+use syncline_sync::{Event, Options, Stop};
+
+use crate::world::{World, session_over};
+
+#[test]
+fn s24_a_lock_left_by_a_dead_process_is_no_lock() {
+    let world = World::synced(&[("a", "1")]);
+    std::fs::write(world.beside("state/lock"), "").unwrap();
+    std::fs::write(world.beside("state/holder"), "run 0, process 1").unwrap();
+    std::fs::write(world.left.at(".syncline/lock"), "").unwrap();
+    world.assert_settled();
+}
+
+#[test]
+fn s25_a_second_run_is_refused_and_says_by_whom() {
+    let world = World::synced(&[("a", "1")]);
+    world.left.write("a", "2, edited");
+    let (left, right, state) = (world.left.0.clone(), world.right.0.clone(), world.beside("state"));
+    let (table, env) = (world.table.clone(), world.env.clone());
+    let refused = Arc::new(AtomicBool::new(false));
+    let seen = refused.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            let other = session_over(&left, &right, &state, Arc::new(table.clone()), &env);
+            let watch = Silent;
+            let run = other.run_blocking(&watch);
+            let fault = run.expect_err("a second run began");
+            assert!(fault.is(Kind::Busy), "{fault:?}");
+            assert!(
+                fault.to_string().contains(&std::process::id().to_string()),
+                "{fault}"
+            );
+            seen.store(true, Ordering::Relaxed);
+        }
+    });
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert!(refused.load(Ordering::Relaxed), "the second run was never tried");
+    world.assert_settled();
+}
+
+struct Silent;
+impl syncline_sync::Monitor for Silent {
+    fn event(&self, _event: Event<'_>) {}
+}
+
+trait RunBlocking {
+    fn run_blocking(&self, watch: &Silent) -> syncline_model::Result<syncline_sync::Report>;
+}
+
+impl RunBlocking for syncline_sync::Session {
+    fn run_blocking(&self, watch: &Silent) -> syncline_model::Result<syncline_sync::Report> {
+        futures::executor::block_on(self.run("sync", &Options::default(), watch, &Stop::default()))
+    }
+}
+
+#[test]
+fn s27_an_edit_between_scan_and_apply_survives() {
+    let world = World::synced(&[("a", "1"), ("b", "1"), ("c", "1"), ("d/e", "1")]);
+    world.left.write("a", "2 by left");
+    world.left.remove("b");
+    world.left.write("c", "2 by left, too");
+    world.left.remove("d");
+    world.left.write("new", "new on the left");
+    let (left, right) = (world.left.clone(), world.right.clone());
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            right.write("a", "3 by right, meanwhile");
+            right.write("b", "3 by right, meanwhile!");
+            left.write("c", "4 by left, while it was to be copied");
+            right.write("d/late", "made meanwhile");
+            right.write("new", "another new one, on the right");
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    for text in [
+        "2 by left",
+        "3 by right, meanwhile",
+        "3 by right, meanwhile!",
+        "4 by left, while it was to be copied",
+        "made meanwhile",
+        "new on the left",
+        "another new one, on the right",
+    ] {
+        let held = world.left.names_of(text.as_bytes()).len() + world.right.names_of(text.as_bytes()).len();
+        assert!(held > 0, "{text:?} is gone");
+    }
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    assert_eq!(world.right.read("c"), b"4 by left, while it was to be copied");
+    assert_eq!(world.left.read("d/late"), b"made meanwhile");
+    world.assert_settled();
+}
+
+#[test]
+fn s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
+    let world = World::synced(&[("x", "1")]);
+    for n in 0..20 {
+        world.left.write(&format!("f{n}"), format!("first {n}"));
+    }
+    let left = world.left.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            for n in 0..20 {
+                match n % 3 {
+                    0 => left.remove(&format!("f{n}")),
+                    1 => {
+                        left.write("t", format!("replaced {n}"));
+                        left.rename("t", &format!("f{n}"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    for n in 0..20 {
+        let name = format!("f{n}");
+        if world.right.has(&name) {
+            assert_eq!(world.right.read(&name), format!("first {n}").as_bytes());
+        }
+    }
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    world.assert_settled();
+}
+
+#[test]
+fn s29_a_symlink_swapped_in_for_a_directory_leads_nowhere() {
+    let world = World::synced(&[("d/e/file", "1"), ("d/e/gone", "1")]);
+    let outside = world.beside("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "not ours").unwrap();
+    std::fs::write(outside.join("gone"), "not ours either").unwrap();
+    world.left.write("d/e/file", "2, edited");
+    world.left.write("d/e/new", "new");
+    world.left.remove("d/e/gone");
+    let (right, target) = (world.right.clone(), outside.clone());
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            right.rename("d/e", "put-away");
+            right.symlink(target.to_str().unwrap(), "d/e");
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    assert_eq!(std::fs::read(outside.join("file")).unwrap(), b"not ours");
+    assert_eq!(std::fs::read(outside.join("gone")).unwrap(), b"not ours either");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 2);
+    assert!(world.sync().exit() <= 1);
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 2);
+    world.assert_settled();
+}
+
+#[test]
+fn a_run_that_is_stopped_goes_on_where_it_was() {
+    let world = World::new();
+    for n in 0..40 {
+        world.left.write(&format!("{n}"), format!("content {n}"));
+    }
+    let stop = Arc::new(Stop::default());
+    let stopping = stop.clone();
+    let watch = Stopper(move |event: &Event<'_>| {
+        if let Event::Phase("copying") = event {
+            stopping.request();
+        }
+    });
+    let report = world
+        .block_on(world.session.run("sync", &Options::default(), &watch, &stop))
+        .unwrap();
+    assert_eq!(u8::from(report.exit), 6, "{report:?}");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    world.assert_settled();
+}
+
+struct Stopper<F>(F);
+impl<F: Fn(&Event<'_>) + Send + Sync> syncline_sync::Monitor for Stopper<F> {
+    fn event(&self, event: Event<'_>) {
+        self.0(&event);
+    }
+}

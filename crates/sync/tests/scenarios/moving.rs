@@ -1,0 +1,185 @@
+//! Moves and renames: one step on the other side, no bytes.
+
+use syncline_model::Clash;
+
+use crate::world::World;
+
+#[test]
+fn s13_the_same_rename_on_both_sides_is_agreement() {
+    let world = World::synced(&[("old/a", "1"), ("old/b", "2"), ("file", "3")]);
+    for tree in [&world.left, &world.right] {
+        tree.rename("old", "new");
+        tree.rename("file", "name");
+    }
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(ran.steps(), Vec::<String>::new());
+    assert_eq!(world.left.names(), ["name", "new", "new/a", "new/b"]);
+    world.assert_settled();
+}
+
+#[test]
+fn s14_a_renamed_directory_is_one_step_and_an_edit_lands_under_the_new_name() {
+    let world = World::new();
+    for n in 0..300 {
+        world
+            .left
+            .write(&format!("photos/{:02}/{n}.jpg", n % 10), format!("picture {n}"));
+    }
+    world.sync();
+    world.left.rename("photos", "pictures");
+    world.right.write("photos/03/3.jpg", "edited there");
+    world.right.write("photos/03/new.jpg", "born there");
+    let inode = world.right.inode("photos/04/4.jpg");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(
+        ran.steps(),
+        [
+            "left create pictures/03/new.jpg",
+            "left update pictures/03/3.jpg",
+            "right move pictures"
+        ]
+    );
+    assert_eq!(ran.report.right.bytes, 0);
+    assert_eq!(world.left.read("pictures/03/3.jpg"), b"edited there");
+    assert_eq!(world.right.inode("pictures/04/4.jpg"), inode, "it was copied");
+    assert!(!world.right.has("photos"));
+    world.assert_settled();
+}
+
+#[test]
+fn s14_a_bare_rename_of_a_directory_is_exactly_one_move_and_no_bytes() {
+    let world = World::synced(&[("a/b/one", "1"), ("a/b/two", "2"), ("x", "3")]);
+    world.right.rename("a/b", "c");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(ran.steps(), ["left move c"]);
+    assert_eq!((ran.report.left.moved, ran.bytes()), (1, 0));
+    assert_eq!(world.left.names(), ["a", "c", "c/one", "c/two", "x"]);
+    world.assert_settled();
+}
+
+#[test]
+fn renames_survive_a_chain_of_names() {
+    let world = World::synced(&[
+        ("log", "newest"),
+        ("log.1", "middle one"),
+        ("log.2", "the oldest one"),
+    ]);
+    world.left.remove("log.2");
+    world.left.rename("log.1", "log.2");
+    world.left.rename("log", "log.1");
+    world.left.write("log", "brand new");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.read("log"), b"brand new");
+    assert_eq!(world.right.read("log.1"), b"newest");
+    assert_eq!(world.right.read("log.2"), b"middle one");
+    world.assert_settled();
+}
+
+#[test]
+fn two_names_exchanged_are_exchanged_there() {
+    let world = World::synced(&[("a", "first"), ("b", "second"), ("d/x", "1"), ("e/y", "2")]);
+    world.left.rename("a", "t");
+    world.left.rename("b", "a");
+    world.left.rename("t", "b");
+    world.right.rename("d", "t");
+    world.right.rename("e", "d");
+    world.right.rename("t", "e");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.read("a"), b"second");
+    assert_eq!(world.left.read("e/x"), b"1");
+    assert_eq!(world.left.read("d/y"), b"2");
+    world.assert_settled();
+}
+
+#[test]
+fn a_file_moved_and_edited_and_one_moved_into_a_new_directory() {
+    let world = World::synced(&[
+        ("a/file", "first version"),
+        ("b", "to be moved along"),
+        ("d/keep", "k"),
+    ]);
+    world.left.mkdir("new/deep");
+    world.left.rename("a/file", "new/deep/file");
+    world.left.rename("b", "new/b");
+    world.right.write("a/file", "edited under its old name");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.read("new/deep/file"), b"edited under its old name");
+    assert!(!world.right.has("a/file"));
+    assert!(
+        ran.steps().contains(&"right move new/b".to_owned()),
+        "{:?}",
+        ran.steps()
+    );
+    world.assert_settled();
+}
+
+#[test]
+fn a_directory_moved_into_one_that_was_removed_there() {
+    let world = World::synced(&[("a/x", "moves"), ("b/y", "1"), ("c", "1")]);
+    world.left.rename("a", "b/a");
+    world.right.remove("b");
+    let ran = world.sync();
+    assert!(ran.exit() < 2, "{ran:?}");
+    assert_eq!(world.left.names_of(b"moves").len(), 1, "{:?}", world.left.names());
+    world.assert_settled();
+}
+
+#[test]
+fn s15_two_directories_moved_into_each_other() {
+    let world = World::synced(&[("a/x", "of a"), ("b/y", "of b")]);
+    world.left.rename("a", "b/a");
+    world.right.rename("b", "a/b");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    assert!(
+        ran.said
+            .conflicts
+            .iter()
+            .any(|conflict| conflict.clash == Clash::Moved)
+    );
+    for text in ["of a", "of b"] {
+        assert!(
+            !world.left.names_of(text.as_bytes()).is_empty(),
+            "{:?}",
+            world.left.names()
+        );
+    }
+    world.assert_settled();
+}
+
+#[test]
+fn a_directory_renamed_differently_on_both_sides_loses_nothing() {
+    let world = World::synced(&[("d/x", "1"), ("d/y", "2")]);
+    world.left.rename("d", "left-name");
+    world.right.rename("d", "right-name");
+    world.right.write("right-name/x", "edited there");
+    let ran = world.sync();
+    assert!(ran.exit() <= 1, "{ran:?}");
+    for text in ["edited there", "2"] {
+        assert!(
+            !world.left.names_of(text.as_bytes()).is_empty(),
+            "{:?}",
+            world.left.names()
+        );
+    }
+    world.assert_settled();
+}
+
+#[test]
+fn directories_nested_in_each_other_move_apart() {
+    let world = World::synced(&[("a/b/c/deep", "1"), ("a/b/mid", "2"), ("a/top", "3")]);
+    world.left.rename("a/b/c", "c");
+    world.left.rename("a/b", "b");
+    world.left.rename("a", "z");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(ran.bytes(), 0, "{:?}", ran.steps());
+    assert_eq!(world.right.names(), ["b", "b/mid", "c", "c/deep", "z", "z/top"]);
+    world.assert_settled();
+}
