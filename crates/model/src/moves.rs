@@ -199,6 +199,18 @@ impl DirMoves {
         None
     }
 
+    /// Where what is known as `path` lies on `on` before the directories there follow those of the other side.
+    pub fn before(&self, on: Side, path: &RelPath) -> RelPath {
+        let arrived = self
+            .ordered
+            .iter()
+            .filter(|moved| moved.side.other() == on && path.is_within(&moved.to))
+            .max_by_key(|moved| moved.to.as_bytes().len());
+        arrived
+            .and_then(|moved| path.rebase(&moved.to, &moved.from))
+            .unwrap_or_else(|| path.clone())
+    }
+
     /// Its place among the directory moves on the side that follows; `None` for other moves.
     pub fn rank(&self, on: Side, to: &RelPath) -> Option<usize> {
         self.ordered

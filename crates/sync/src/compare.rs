@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use syncline_model::diff::{Want, wants};
+use syncline_model::moves::DirMoves;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Content, Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Rule, Side, Slot, Triple, Why,
@@ -26,6 +27,8 @@ pub struct Compare<'a> {
     pub sides: &'a Pair<Arc<dyn Replica>>,
     /// Kept digests.
     pub base: &'a Base,
+    /// Directories that are still to move.
+    pub moves: Arc<DirMoves>,
     /// What is looked at.
     pub scope: &'a Scope,
     /// What decides.
@@ -47,7 +50,7 @@ impl Compare<'_> {
                 for side in Side::BOTH {
                     let Some(want) = want[side] else { continue };
                     if !self.recall(side, triple)? {
-                        asked.extend(question(at, side, triple, want));
+                        asked.extend(question(at, side, triple, want, &self.moves));
                     }
                 }
             }
@@ -152,13 +155,16 @@ struct Question {
     expect: Observation,
 }
 
-fn question(at: usize, side: Side, triple: &Triple, want: Want) -> Option<Question> {
+fn question(at: usize, side: Side, triple: &Triple, want: Want, moves: &DirMoves) -> Option<Question> {
     let located = triple.now[side].as_ref()?;
     let mut expect = located.seen.clone();
     if let Some(content) = expect.entry.content_mut().filter(|_| want.md5) {
         content.md5 = content.md5.or(Some([0; 16]));
     }
-    let path = located.at.clone().unwrap_or_else(|| triple.slot.path());
+    let path = located
+        .at
+        .clone()
+        .unwrap_or_else(|| moves.before(side, &triple.slot.path()));
     Some(Question {
         at,
         side,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
-    Side, Slot, Step,
+    Side, Slot, Step, Time,
 };
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
@@ -425,7 +425,9 @@ impl<'a> Execution<'a> {
                 Some((row, was)) => Some((row, was)),
                 None => self.part_done(&job.item.slot, job.step.side, None),
             };
-            if let Some((row, was)) = row {
+            if let Some((mut row, was)) = row {
+                let seen = row.as_mut().and_then(|row| row[job.step.side].as_mut());
+                set_time(seen, mtime(job.step.change.new.as_ref()));
                 rows.extend(was.map(|was| (was, None)));
                 rows.push((job.item.slot, row));
             }
@@ -450,18 +452,17 @@ impl<'a> Execution<'a> {
             let Some(mut row) = self.base.row(&slot)? else {
                 continue;
             };
-            let wanted = row[side]
-                .as_ref()
-                .and_then(|seen| seen.entry.meta())
-                .and_then(|meta| meta.mtime);
+            let wanted = mtime(row[side].as_ref().map(|seen| &seen.entry));
             let Ok(Some(mut now)) = self.hands.sides[side].find(&path, &scope).await else {
                 continue;
             };
-            if now.entry.meta().and_then(|meta| meta.mtime) != wanted && wanted.is_some() {
-                let mut new = now.entry.clone();
-                if let Some(meta) = new.meta_mut() {
-                    meta.mtime = wanted;
-                }
+            if !now.entry.is_dir() {
+                continue;
+            }
+            if mtime(Some(&now.entry)) != wanted && wanted.is_some() {
+                let mut new = now.clone();
+                set_time(Some(&mut new), wanted);
+                let new = new.entry;
                 let step = plain(side, Action::Times, path, Some(now.clone()), Some(new));
                 if let Ok((Applied { now: Some(set), .. }, _)) = apply(&self.hands, &step, None).await {
                     now = set;
@@ -629,16 +630,8 @@ impl<'a> Execution<'a> {
                 content.learn(known);
             }
             if now.entry.is_dir() {
-                let wanted = job
-                    .step
-                    .change
-                    .new
-                    .as_ref()
-                    .and_then(Entry::meta)
-                    .and_then(|meta| meta.mtime);
-                if let Some(meta) = now.entry.meta_mut() {
-                    meta.mtime = wanted.or(meta.mtime);
-                }
+                let wanted = mtime(job.step.change.new.as_ref());
+                set_time(Some(&mut now), wanted);
             }
             self.trust.judge_own(side, now)
         });
@@ -726,6 +719,17 @@ fn relearn(known: &Observation, mut found: Observation) -> Observation {
         content.learn(known);
     }
     found
+}
+
+fn mtime(entry: Option<&Entry>) -> Option<Time> {
+    entry.and_then(Entry::meta).and_then(|meta| meta.mtime)
+}
+
+/// Gives what was seen another time of modification, if one is known.
+fn set_time(seen: Option<&mut Observation>, time: Option<Time>) {
+    if let Some(meta) = seen.and_then(|seen| seen.entry.meta_mut()) {
+        meta.mtime = time.or(meta.mtime);
+    }
 }
 
 /// A step without bytes.

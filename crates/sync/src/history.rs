@@ -3,6 +3,8 @@
 //! Invariant: what was changed since is left alone and listed; what is displaced goes to the trash like anything else, so an undo
 //! can be undone. The base is not told of an undo or a restore: the next sync sees their result as an edit.
 
+use std::sync::Arc;
+
 use syncline_model::moves::DirMoves;
 use syncline_model::replica::Scope;
 use syncline_model::{
@@ -330,7 +332,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
-        let mut draft = Draft::new(&*self.shelf, &self.base, DirMoves::default(), false)?;
+        let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(DirMoves::default()), false)?;
         let mut settled = Vec::new();
         for open in &open {
             let kept = keep_of(open, keep);

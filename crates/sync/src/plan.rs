@@ -4,11 +4,13 @@
 //! those · conflict copies · copies · groups of hard links · attributes · removals, and files in place of directories,
 //! innermost first · rows that need no step.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use syncline_model::conflict_name::is_conflict_name;
 use syncline_model::moves::DirMoves;
 use syncline_model::{
-    Action, Conflict, Decision, Entry, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot, Step,
+    Action, Clash, Conflict, Decision, Entry, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot, Step,
 };
 
 use crate::rows::{Base, decode, encode};
@@ -127,10 +129,13 @@ pub struct Tally {
 pub struct Draft<'a> {
     rows: Box<dyn Sort>,
     links: bool,
-    moves: DirMoves,
+    /// Directories that move before anything is copied.
+    pub moves: Arc<DirMoves>,
     base: &'a Base,
     /// What it will do to each side.
     pub tally: Pair<Tally>,
+    /// Something that needs no step is not what was agreed on before.
+    pub shifted: bool,
     /// Conflicts met.
     pub conflicts: Vec<Conflict>,
     /// Problems met.
@@ -143,13 +148,14 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An empty plan; with `links`, names of one file stay together.
-    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: DirMoves, links: bool) -> Result<Self> {
+    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: Arc<DirMoves>, links: bool) -> Result<Self> {
         Ok(Self {
             rows: shelf.sorter()?,
             links,
             moves,
             base,
             tally: Pair::default(),
+            shifted: false,
             conflicts: Vec::new(),
             problems: Vec::new(),
             yielded: Vec::new(),
@@ -181,7 +187,7 @@ impl<'a> Draft<'a> {
     /// Adds what was decided.
     pub fn add(&mut self, decision: Decision) -> Result<()> {
         match decision {
-            Decision::Conflict(conflict) => self.conflicts.push(*conflict),
+            Decision::Conflict(conflict) => self.conflict(*conflict),
             Decision::Problem(problem) => self.problems.push(problem),
             Decision::Yielded { path, side } => self.yielded.push((path, side)),
             Decision::Settle(settle) => self.settle(*settle)?,
@@ -189,7 +195,20 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Whose version stays beside the other is not overwritten.
+    fn conflict(&mut self, conflict: Conflict) {
+        if let Some(winner) = conflict
+            .winner
+            .filter(|_| conflict.clash == Clash::Edited && conflict.kept.len() > 1)
+        {
+            let overwrites = &mut self.tally[winner.other()].overwrites;
+            *overwrites = overwrites.saturating_sub(1);
+        }
+        self.conflicts.push(conflict);
+    }
+
     fn settle(&mut self, settle: Settle) -> Result<()> {
+        self.shifted |= settle.steps.is_empty() && self.shifts(&settle)?;
         for step in &settle.steps {
             let tally = &mut self.tally[step.side];
             let copied = if step.source.is_some() && step.action != Action::Move {
@@ -263,6 +282,21 @@ impl<'a> Draft<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// True when a row will say something else than it did, not only that it was looked at again.
+    fn shifts(&self, settle: &Settle) -> Result<bool> {
+        if self.shifted {
+            return Ok(true);
+        }
+        let before = self.base.row(settle.was.as_ref().unwrap_or(&settle.slot))?;
+        let entries = |row: &Option<Row>| {
+            Pair::each(|side| {
+                row.as_ref()
+                    .and_then(|row| row[side].as_ref().map(|seen| seen.entry.clone()))
+            })
+        };
+        Ok(settle.was.is_some() || entries(&before) != entries(&settle.row))
     }
 
     /// A name that stands on both sides already may lead the group of links that new names join.

@@ -97,7 +97,7 @@ impl<'a> Planner<'a> {
         } else {
             Box::new(rows.map(|row| decode(&row?.1)))
         };
-        let mut draft = Draft::new(self.shelf, self.base, dirs, rule.classes.links)?;
+        let mut draft = Draft::new(self.shelf, self.base, Arc::new(dirs), rule.classes.links)?;
         draft.conflicts.append(&mut conflicts);
         self.decide(triples, &rule, &scope, &mut draft).await?;
         Ok(Planned { draft, seen, trust })
@@ -212,6 +212,7 @@ impl<'a> Planner<'a> {
             env,
             sides,
             base,
+            moves: draft.moves.clone(),
             scope,
             rule,
             jobs: options.jobs,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
-use syncline_model::{Conflict, Fault, Identity, Kind, Marker, Pair, Result, Side};
+use syncline_model::{Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Result, Side};
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
@@ -126,7 +126,7 @@ impl Session {
 
     /// Takes the session's lock and gives the run a name that sorts by time.
     pub(crate) fn begin(&self) -> Result<Begun> {
-        let run = self.run_name();
+        let run = self.run_name()?;
         let lock = self
             .shelf
             .lock(&format!("run {run}, process {}", std::process::id()))?;
@@ -137,14 +137,20 @@ impl Session {
         })
     }
 
-    fn run_name(&self) -> String {
+    /// Sorts after every earlier run of this session, whatever became of the clock: a run that would not takes the name
+    /// after the last one's.
+    fn run_name(&self) -> Result<String> {
         let now = self.env.clock.now();
         let stamp = jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default();
-        format!(
-            "{}-{:04x}",
-            stamp.strftime("%Y%m%dT%H%M%S.%3fZ"),
-            self.env.dice.roll() & 0xffff
-        )
+        let stamp = stamp.strftime("%Y%m%dT%H%M%S.%3fZ");
+        let name = format!("{stamp}-{:04x}", self.env.dice.roll() & 0x0fff);
+        let last = self.shelf.runs()?.pop().filter(|last| *last >= name);
+        let after = last.as_ref().and_then(|last| {
+            let (stamp, number) = last.rsplit_once('-')?;
+            let number = u32::from_str_radix(number, 16).ok()?;
+            Some(format!("{stamp}-{:04x}", number + 1))
+        });
+        Ok(after.unwrap_or(name))
     }
 
     pub(crate) fn refused(&self, begun: &Begun, reasons: Vec<Reason>) -> Report {
@@ -233,8 +239,11 @@ impl Session {
         let steps = tally.left.counts.steps() + tally.right.counts.steps();
         let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
         monitor.event(Event::Planned { steps, bytes });
-        let writes = Pair::each(|side| tally[side].counts.steps() + tally[side].times > 0);
-        let busy = writes.left || writes.right || !conflicts.is_empty();
+        let steps_on = |side: Side| tally[side].counts.steps() + tally[side].times > 0;
+        let busy = steps_on(Side::Left) || steps_on(Side::Right) || !conflicts.is_empty();
+        // Whatever the base learns puts both sides ahead of their older copies, the side that is only read too.
+        let learns = busy || draft.shifted;
+        let writes = Pair::new(learns, learns);
         self.raise(before, &writes, options, monitor).await?;
         let report = if busy {
             let execution = self
@@ -251,7 +260,7 @@ impl Session {
         .await
     }
 
-    /// Raises the markers where something will be written, and remembers who answered.
+    /// Raises the markers where the base will move on, and remembers who answered.
     pub(crate) async fn raise(
         &self,
         before: &Answers,
@@ -262,7 +271,7 @@ impl Session {
         let mut now = before.clone();
         for side in Side::BOTH {
             let Some(identity) = &mut now[side] else { continue };
-            let wanted = identity.marker.is_none() || (writes[side] && options.writes[side]);
+            let wanted = identity.marker.is_none() || writes[side];
             if wanted && !self.sides[side].profile().read_only {
                 identity.marker = self.mark(side, identity.marker.take(), monitor).await?;
             }
@@ -319,8 +328,11 @@ impl Session {
         options: &Options,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
+        // What moved on both sides is settled by this run and leaves nothing to decide, but it was met.
+        let apart = |met: &&Conflict| met.clash == Clash::Moved;
+        report.conflicts = conflicts.iter().filter(apart).count() as u64;
         self.keep_conflicts(&begun.run, conflicts, options)?;
-        report.conflicts = self.base.conflicts()?.len() as u64;
+        report.conflicts += self.base.conflicts()?.len() as u64;
         report.problems += problems;
         report.reasons = texts(verdict);
         report.exit = gravest(&[

@@ -170,15 +170,14 @@ impl Merge<'_> {
     }
 
     /// True when a leaf is not what the base says, in content, kind or a compared attribute.
-    fn changed(&self, base: &Observation, now: &Observation) -> bool {
-        base.entry.same_content(&now.entry) != Sameness::Same
-            || attrs::changed(self.rule, &base.entry, &now.entry)
+    pub(super) fn changed(&self, base: &Observation, now: &Observation) -> bool {
+        edited(base, now) || attrs::changed(self.rule, &base.entry, &now.entry)
     }
 
     /// Two leaves of different content.
     fn differing(&mut self, triple: &Triple, out: &mut Vec<Decision>) {
         let edited = Pair::each(|side| match (triple.based(side), triple.seen(side)) {
-            (Some(base), Some(now)) => base.entry.same_content(&now.entry) != Sameness::Same,
+            (Some(base), Some(now)) => edited(base, now),
             _ => true,
         });
         match (edited.left, edited.right) {
@@ -342,6 +341,11 @@ impl Merge<'_> {
         out.push(Decision::Settle(Box::new(settle)));
         Some(path)
     }
+}
+
+/// True unless the content is proved to be the base's. What was seen but once (a one-way run takes a side as its base) need not be read.
+fn edited(base: &Observation, now: &Observation) -> bool {
+    base != now && base.entry.same_content(&now.entry) != Sameness::Same
 }
 
 /// The side whose value is greater; `None` when either is unknown or they are equal.

@@ -1,7 +1,7 @@
 //! The open directories of a merge: which exist on both sides, which wait to be removed unless something below survives.
 
 use super::{Merge, Triple, arrival, attrs, promised, settle, step};
-use crate::entry::{Entry, Observation, Sameness, Why};
+use crate::entry::{Entry, Observation, Why};
 use crate::path::Slot;
 use crate::plan::{Action, Clash, Conflict, Decision, Mode, Pair, Policy, Problem, Row, Side};
 
@@ -159,11 +159,7 @@ impl Merge<'_> {
         }
         let Some(leaf) = leaf else { return };
         let untouched = match (leaf.based(on.other()), leaf.seen(on.other())) {
-            (Some(base), Some(now)) => {
-                leaf.based(on).is_some()
-                    && base.entry.same_content(&now.entry) == Sameness::Same
-                    && !attrs::changed(self.rule, &base.entry, &now.entry)
-            }
+            (Some(base), Some(now)) => leaf.based(on).is_some() && !self.changed(base, now),
             _ => false,
         };
         if untouched {

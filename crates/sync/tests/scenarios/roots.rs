@@ -5,13 +5,13 @@
     reason = "a user of the real disk, not the program"
 )]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use syncline_model::Side;
 use syncline_sync::{MaxDelete, Options};
 
-use crate::world::{World, copy_all};
+use crate::world::{World, copy_all, program};
 
 fn accept(side: Side) -> Options {
     Options {
@@ -101,17 +101,21 @@ struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        program("umount", &["-l".as_ref(), self.0.as_ref()]);
     }
 }
 
 fn mount_tmpfs(at: &Path, size: &str) -> Option<Mounted> {
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-        .arg(at)
-        .status()
-        .ok()?;
-    status.success().then(|| Mounted(at.to_owned()))
+    let options = format!("size={size}");
+    let arguments: [&OsStr; 6] = [
+        "-t".as_ref(),
+        "tmpfs".as_ref(),
+        "-o".as_ref(),
+        options.as_ref(),
+        "tmpfs".as_ref(),
+        at.as_ref(),
+    ];
+    program("mount", &arguments).then(|| Mounted(at.to_owned()))
 }
 
 #[test]
@@ -158,12 +162,10 @@ fn s26_a_full_disk_is_a_problem_of_that_path_and_heals() {
     assert_eq!(ran.problem_paths(), ["large"]);
     assert_eq!(world.right.read("small"), b"fits too");
     assert!(!world.right.has("large"), "half a file is visible");
-    let status = Command::new("mount")
-        .args(["-o", "remount,size=16m"])
-        .arg(path)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    assert!(program(
+        "mount",
+        &["-o".as_ref(), "remount,size=16m".as_ref(), path.as_ref()]
+    ));
     let ran = world.sync();
     assert_eq!(ran.exit(), 0, "{ran:?}");
     world.assert_settled();

@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use syncline_model::{Action, Conflict, Pair, Problem, RelPath, Result, Side, Step};
 use syncline_replica::{LocalOptions, LocalReplica, Replica};
@@ -46,6 +46,21 @@ pub enum What {
     Fifo,
     Socket,
     Device(u64),
+}
+
+/// A child holds what its parent has locked until it becomes another program, so nobody starts one while a run of this
+/// process is under way.
+static RUNS: RwLock<()> = RwLock::new(());
+
+/// Starts a program and waits for it; true when it ended well.
+pub fn program(name: &str, arguments: &[&OsStr]) -> bool {
+    let _alone = RUNS.write().unwrap_or_else(PoisonError::into_inner);
+    let ended = std::process::Command::new(name).args(arguments).status();
+    ended.is_ok_and(|status| status.success())
+}
+
+fn running() -> RwLockReadGuard<'static, ()> {
+    RUNS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One root, edited and looked at as a user does.
@@ -423,7 +438,7 @@ impl World {
             hook,
             ..Watch::default()
         };
-        let stop = Stop::default();
+        let (stop, _run) = (Stop::default(), running());
         let report = self
             .runtime
             .block_on(self.session.run("sync", options, &watch, &stop))?;
@@ -435,7 +450,7 @@ impl World {
 
     /// Something else than a run that ends with a report.
     pub fn act(&self, what: impl AsyncFnOnce(&Session, &dyn Monitor, &Stop) -> Result<Report>) -> Ran {
-        let (watch, stop) = (Watch::default(), Stop::default());
+        let (watch, stop, _run) = (Watch::default(), Stop::default(), running());
         let report = self.runtime.block_on(what(&self.session, &watch, &stop)).unwrap();
         Ran {
             report,
@@ -460,11 +475,12 @@ impl World {
         })
     }
 
-    /// What the trash of both sides holds, as "side path".
+    /// What but directories the trash of both sides holds, as "side path".
     pub fn trash(&self) -> Vec<String> {
         let items = self.block_on(self.session.trash()).unwrap();
         items
             .iter()
+            .filter(|item| !item.entry.is_dir())
             .map(|item| format!("{} {}", item.side.name(), item.path))
             .collect()
     }
@@ -514,11 +530,5 @@ pub fn rel(path: &str) -> RelPath {
 
 /// A whole tree, copied with everything that belongs to it.
 pub fn copy_all(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(from)
-        .arg(to)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    assert!(program("cp", &["-a".as_ref(), from.as_ref(), to.as_ref()]));
 }
