@@ -90,10 +90,10 @@ pub fn wants(triple: &Triple, rule: &Rule) -> Pair<Option<Want>> {
         return wants;
     }
     let content = Pair::each(|side| content(triple.now[side].as_ref().map(|located| &located.seen)));
-    if let (Some(left), Some(right)) = (content.left, content.right) {
-        if left.same(right) == Sameness::Unknown {
-            return to_compare(left, right);
-        }
+    if let (Some(left), Some(right)) = (content.left, content.right)
+        && left.same(right) == Sameness::Unknown
+    {
+        return to_compare(left, right);
     }
     if rule.mode != Mode::TwoWay {
         return wants;

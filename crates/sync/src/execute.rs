@@ -151,8 +151,8 @@ impl<'a> Execution<'a> {
         while let Some(batch) = self.batch(&mut plan, Phase::Times)? {
             self.times(batch).await?;
         }
-        self.restore_times().await?;
-        self.agreed(&mut plan).await
+        self.agreed(&mut plan).await?;
+        self.restore_times().await
     }
 
     /// Does steps one after another, in the order given.

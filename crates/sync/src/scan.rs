@@ -2,6 +2,7 @@
 //!
 //! Invariant: a stream that ends with an error ends the run: nothing is concluded from half a listing.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 
 use syncline_model::diff::join;
@@ -14,6 +15,8 @@ use crate::rows::Base;
 /// Entries of one side as they come.
 struct Feed {
     walk: Box<dyn Walk>,
+    /// Directories that lead to where the walk begins, in order.
+    above: VecDeque<Seen>,
     batch: Peekable<std::vec::IntoIter<Seen>>,
     done: bool,
     last: Option<Slot>,
@@ -33,11 +36,24 @@ impl Feed {
     async fn fill(&mut self) -> Result<()> {
         while !self.done && self.batch.peek().is_none() {
             match self.walk.next().await? {
-                Some(batch) => self.batch = batch.into_iter().peekable(),
-                None => self.done = true,
+                Some(batch) => self.batch = self.with_above(batch).into_iter().peekable(),
+                None if self.above.is_empty() => self.done = true,
+                None => self.batch = Vec::from(std::mem::take(&mut self.above)).into_iter().peekable(),
             }
         }
         Ok(())
+    }
+
+    fn with_above(&mut self, mut batch: Vec<Seen>) -> Vec<Seen> {
+        let Some(last) = batch.last().map(|seen| seen.slot.clone()) else {
+            return batch;
+        };
+        let before = self.above.iter().take_while(|seen| seen.slot < last).count();
+        if before > 0 {
+            batch.extend(self.above.drain(..before));
+            batch.sort_by(|a, b| a.slot.cmp(&b.slot));
+        }
+        batch
     }
 
     fn take(&mut self) -> Result<Option<Seen>> {
@@ -56,6 +72,25 @@ impl Feed {
         self.counts.leaves += u64::from(!seen.slot.is_dir() && !seen.what.entry.is_opaque());
         Ok(Some(seen))
     }
+}
+
+/// The directories that lead to the paths of `only`: what is below them is decided on, so they must be seen.
+async fn above(replica: &dyn Replica, scope: &Scope) -> Result<VecDeque<Seen>> {
+    let paths: BTreeSet<RelPath> = scope
+        .only
+        .iter()
+        .flat_map(|only| std::iter::successors(only.parent(), RelPath::parent))
+        .filter(|path| !path.is_root() && !scope.only.iter().any(|only| path.is_within(only)))
+        .collect();
+    let mut found = Vec::new();
+    for path in paths {
+        if let Some(what) = replica.find(&path, scope).await? {
+            let slot = Slot::of(&path, what.entry.is_dir());
+            found.push(Seen { slot, what });
+        }
+    }
+    found.sort_by(|a, b| a.slot.cmp(&b.slot));
+    Ok(found.into())
 }
 
 /// The three streams.
@@ -77,20 +112,25 @@ impl<'r> Join<'r> {
         rule: &'r Rule,
         checksum: bool,
     ) -> Result<Self> {
-        let feed = |walk| Feed {
+        let feed = |walk, above| Feed {
             walk,
+            above,
             batch: Vec::new().into_iter().peekable(),
             done: false,
             last: None,
             counts: Seenings::default(),
         };
         let (left, right) = (sides.left.scan(scope).await?, sides.right.scan(scope).await?);
+        let on_the_way = Pair::new(
+            above(&*sides.left, scope).await?,
+            above(&*sides.right, scope).await?,
+        );
         let rows: Box<dyn Iterator<Item = Result<(Slot, Row)>> + Send> = Box::new(base.rows());
         Ok(Self {
             rule,
             checksum,
             only: scope.only.clone(),
-            feeds: Pair::new(feed(left), feed(right)),
+            feeds: Pair::new(feed(left, on_the_way.left), feed(right, on_the_way.right)),
             base: rows.peekable(),
             dirty_dirs: Vec::new(),
         })

@@ -398,3 +398,23 @@ fn only_the_paths_asked_for_take_part() {
     assert_eq!(ran.steps(), ["right update out/b"]);
     world.assert_settled();
 }
+
+#[test]
+fn directories_on_the_way_to_the_paths_asked_for_are_not_forgotten() {
+    let world = World::synced(&[("a/b/c", "1"), ("keep", "1")]);
+    world.left.write("a/b/c", "2, edited");
+    world.left.write("new/way/file", "n");
+    let only = Options {
+        only: vec![crate::world::rel("a/b/c"), crate::world::rel("new/way/file")],
+        ..Options::default()
+    };
+    let ran = world.run(&only);
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.read("a/b/c"), b"2, edited");
+    assert_eq!(world.right.read("new/way/file"), b"n");
+    world.left.remove("a");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert!(!world.right.has("a"), "a deleted directory stayed");
+    world.assert_settled();
+}

@@ -91,7 +91,7 @@ fn s02_a_root_that_is_gone_is_no_deletion() {
     std::fs::rename(&world.right.0, world.beside("put-away")).unwrap();
     let ran = world.sync();
     assert_eq!(ran.exit(), 3, "{ran:?}");
-    assert!(ran.report.reasons.join("\n").contains("gone"), "{ran:?}");
+    assert!(ran.report.reasons.join("\n").contains("missing"), "{ran:?}");
     std::fs::rename(world.beside("put-away"), &world.right.0).unwrap();
     world.assert_settled();
 }
