@@ -41,6 +41,9 @@ where
                     break;
                 }
             }
+            // What the work holds (an edit, its lock) is free before the caller learns that nobody works any more.
+            drop((queue, work));
+            drop(send);
         }));
     }
     drop(send);
@@ -60,6 +63,7 @@ where
             () = env.clock.sleep(TICK) => tick(),
         }
     }
+    while receive.recv().await.is_some() {}
     tick();
     outcome
 }
