@@ -1,0 +1,43 @@
+# What can be done here. Each target installs what it needs and is missing.
+SHELL := /bin/bash
+CARGO ?= cargo
+export PATH := $(CURDIR)/target/tools/bin:$(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: demo test fmt clippy nextest doc soak zoo bench ready ready-tests
+
+demo: ready
+	$(CARGO) build --locked -p syncline-cli -p syncline-testkit --bins
+	demo/run.sh
+
+test: ready-tests fmt clippy nextest doc
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+nextest:
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) nextest run --locked --workspace --no-fail-fast
+
+doc:
+	$(CARGO) test --locked --workspace --doc
+
+# All that takes hours: every triple of small trees, all kill points, all power cuts, many seeds.
+soak: ready-tests
+	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-capture --no-fail-fast
+
+# Bugs switched back in, one after the other: each must be found.
+zoo: ready-tests
+	$(CARGO) test --locked --release -p syncline-testkit --test zoo -- --ignored --nocapture
+
+bench: ready-tests
+	$(CARGO) build --locked --release -p syncline-cli -p syncline-testkit --bins
+	python3 bench/bench.py --binary target/release/syncline
+
+ready:
+	.ci/install build
+
+ready-tests:
+	.ci/install build tests
