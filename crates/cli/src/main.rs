@@ -144,7 +144,8 @@ async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
         dice: Arc::new(SystemDice),
         spawn: Arc::new(ThreadSpawn::new()),
     };
-    let stop = signals::listen(&*env.spawn, setting.voice == Voice::Quiet)?;
+    let signals = signals::listen(&*env.spawn, setting.voice == Voice::Quiet)?;
+    let clock = Arc::clone(&env.clock);
     let states = States::new(files.clone(), setting.state.clone());
     let world = World {
         setting,
@@ -154,5 +155,9 @@ async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
         env,
         umask,
     };
-    verbs::act(&world, act, face, &stop).await
+    tokio::select! {
+        done = verbs::act(&world, act, face, &signals.stop) => done,
+        () = signals.dropped(&*clock) => Err(Fault::new(Kind::Cancelled, "stopped in the middle", "")
+            .hint("run again: it goes on where it was")),
+    }
 }

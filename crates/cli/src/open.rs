@@ -80,8 +80,6 @@ pub struct How {
     pub bandwidth: Option<u64>,
     /// The places will not be written.
     pub look_only: bool,
-    /// A plan is written or carried out: it names both roots, so what was made stays.
-    pub plan: bool,
 }
 
 /// A session's two places, opened.
@@ -109,14 +107,12 @@ impl Looked {
 }
 
 impl Opened {
-    /// Removes RIGHT again if it was made only to look at, and is empty.
-    pub fn unmake(&self, world: &World, how: How) -> Result<()> {
-        match &self.made {
-            Some(path) if how.look_only && !how.plan => match world.files.remove(path, true) {
-                Err(fault) if fault.is(Kind::Exists) => Ok(()),
-                done => done,
-            },
-            _ => Ok(()),
+    /// Removes RIGHT again if this command made it, and it is empty.
+    pub fn unmake(&self, world: &World) -> Result<()> {
+        let Some(path) = &self.made else { return Ok(()) };
+        match world.files.remove(path, true) {
+            Err(fault) if fault.is(Kind::Exists) => Ok(()),
+            done => done,
         }
     }
 
@@ -208,8 +204,7 @@ impl World {
         } = looked;
         let state = match known {
             Some(known) => known.dir,
-            None if how.look_only && !how.plan => self.states.dir(&places.left.text, &places.right.text),
-            None => self.states.begin(&places.left.text, &places.right.text)?.dir,
+            None => self.states.dir(&places.left.text, &places.right.text),
         };
         self.files.make_dirs(&state)?;
         let gate = self.gate(&state)?;
@@ -257,6 +252,13 @@ impl World {
             _gate: gate,
             _locks: locks,
         })
+    }
+
+    /// Records that this session has been begun.
+    pub fn begin(&self, opened: &Opened) -> Result<()> {
+        self.states
+            .begin(&opened.places.left.text, &opened.places.right.text)
+            .map(drop)
     }
 
     /// Opens one place, to look at it.

@@ -23,16 +23,25 @@ pub struct Paced {
 struct PacedBody {
     inner: Box<dyn Body>,
     rate: Rate,
+    /// Read, and not yet paid for.
+    ahead: Bytes,
 }
+
+/// Paid for at once: little enough that a slow rate does not come in bursts.
+const SLICE: usize = 32 << 10;
 
 #[async_trait]
 impl Body for PacedBody {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        let bytes = self.inner.next().await?;
-        if let Some(bytes) = &bytes {
-            self.rate.pay(bytes.len()).await;
+        if self.ahead.is_empty() {
+            match self.inner.next().await? {
+                Some(bytes) => self.ahead = bytes,
+                None => return Ok(None),
+            }
         }
-        Ok(bytes)
+        let slice = self.ahead.split_to(SLICE.min(self.ahead.len()));
+        self.rate.pay(slice.len()).await;
+        Ok(Some(slice))
     }
 
     async fn check(&mut self) -> Result<()> {
@@ -68,6 +77,7 @@ impl Replica for Paced {
         Ok(Box::new(PacedBody {
             inner,
             rate: self.rate.clone(),
+            ahead: Bytes::new(),
         }))
     }
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {

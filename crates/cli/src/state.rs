@@ -122,15 +122,6 @@ impl States {
         })
     }
 
-    /// Forgets a session: its record, and its directory if nothing else is in it.
-    pub fn forget(&self, known: &Known) -> Result<()> {
-        self.files.remove(&known.dir.join(RECORD), false)?;
-        match self.files.remove(&known.dir, true) {
-            Err(fault) if fault.is(Kind::Exists) => Ok(()),
-            done => done,
-        }
-    }
-
     /// All sessions that have been begun.
     pub fn list(&self) -> Result<Vec<Known>> {
         let home = self.root.join("sessions");
@@ -204,7 +195,7 @@ mod tests {
             states.dir("/a".as_ref(), "bc".as_ref())
         );
         assert_eq!(states.list().unwrap(), std::slice::from_ref(&made));
-        states.forget(&made).unwrap();
+        states.files.remove_tree(&made.dir).unwrap();
         assert!(states.list().unwrap().is_empty());
     }
 

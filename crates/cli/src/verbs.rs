@@ -182,7 +182,6 @@ async fn open_known(
     let how = How {
         bandwidth: once.bandwidth.map(|rate| rate.0),
         look_only: look_only || once.dry_run,
-        plan: false,
     };
     Ok(open(world, meant, Kept::default(), how).await?)
 }

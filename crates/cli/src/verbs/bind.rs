@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use syncline_model::{Fault, Kind, Result, Scope, Side};
+use syncline_model::{Fault, Kind, Result, Scope, Side, replica::OWN_DIR};
 use syncline_sync::Stop;
 
 use super::{Done, confirmed, open, run};
@@ -152,28 +152,27 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
         face.item(&Item::Note("nothing was done"));
         return Ok(Done::well());
     }
+    let mut places = Vec::new();
     match world.look(&meant.left, &meant.right) {
         Ok(looked) if looked.known.is_some() => {
             let known = looked.known.clone();
-            let opened = open(world, meant, Kept::default(), How::default()).await?;
-            opened.session.leave(empty_trash).await?;
-            drop(opened.opened);
+            let open = open(world, meant, Kept::default(), How::default()).await?;
+            open.session.leave(empty_trash).await?;
+            places = vec![open.opened.places.left.clone(), open.opened.places.right.clone()];
+            drop(open.opened);
             if let Some(known) = known {
-                world.states.forget(&known)?;
+                world.files.remove_tree(&known.dir)?;
             }
         }
         Ok(_) if repository.is_some() => {}
         Ok(_) => {
-            return Err(Fault::new(
-                Kind::Invalid,
-                "no session of these two places has been begun",
-                "",
-            ));
+            return Err(
+                Fault::new(Kind::Invalid, "no session of these two places has been begun", "")
+                    .hint("places are named in the order in which they were synced"),
+            );
         }
         // A root is gone for good: what is left of the session is here.
-        Err(fault) if fault.is(Kind::Changed) => {
-            forget_gone(world, &meant, face)?;
-        }
+        Err(fault) if fault.is(Kind::Changed) => forget_gone(world, &meant, face)?,
         Err(fault) => return Err(fault),
     }
     if let Some(repository) = repository {
@@ -183,9 +182,52 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
             shown(repository.dir.as_os_str())
         )));
     } else {
-        face.item(&Item::Note("the session has ended; both places stay as they are"));
+        face.item(&Item::Note("the session has ended; both places keep their files"));
+    }
+    for place in &places {
+        unmark(world, place, face)?;
     }
     Ok(Done::well())
+}
+
+/// Takes our marker away from a directory that no session of ours knows any more. In a bucket it stays: others may know it.
+fn unmark(world: &World, place: &Place, face: &dyn Face) -> Result<()> {
+    let Some(dir) = place.dir() else {
+        face.item(&Item::Note(&format!(
+            "{}: its marker stays, others may know it",
+            place.label()
+        )));
+        return Ok(());
+    };
+    if world
+        .states
+        .list()?
+        .iter()
+        .any(|known| known.left == place.text || known.right == place.text)
+    {
+        return Ok(());
+    }
+    let own = dir.join(OWN_DIR);
+    for (name, is_dir) in [
+        ("marker.json", false),
+        ("lock.json", false),
+        ("lock", false),
+        ("stage", true),
+        ("trash", true),
+        ("", true),
+    ] {
+        let path = if name.is_empty() {
+            own.clone()
+        } else {
+            own.join(name)
+        };
+        match world.files.remove(&path, is_dir) {
+            // What the trash still holds stays.
+            Err(fault) if fault.is(Kind::Exists) => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 fn forget_gone(world: &World, meant: &Meant, face: &dyn Face) -> Result<()> {

@@ -1,19 +1,164 @@
 //! Plans: written down, and carried out as they were written.
+//!
+//! Invariant: what a plan does not say is not done.
 
+use std::io::{BufRead, Cursor, Read, Write};
 use std::path::Path;
 
+use serde::Deserialize;
 use syncline_model::{Fault, Kind, Result};
-use syncline_sync::{Options, Stop};
+use syncline_sync::{Event, Monitor, Options, Stop};
 
-use super::{Done, Open};
-use crate::intent::Once;
-use crate::open::World;
-use crate::render::Face;
+use super::{Done, Open, Show, open, stopped};
+use crate::intent::{Once, Which};
+use crate::kept::Kept;
+use crate::open::{How, World};
+use crate::place::shown;
+use crate::render::{Ending, Face, Item};
 
-pub async fn write(_: &World, _: &Open, _: &Options, _: &Path, _: &dyn Face) -> Result<Done> {
-    Err(Fault::new(Kind::Unsupported, "plans are not in this build", ""))
+/// Longest header of a plan file.
+const HEADER_MAX: u64 = 1 << 20;
+
+/// A monitor that says only what is no step: the plan itself tells the steps.
+struct Aside<'a>(&'a dyn Face);
+
+impl Monitor for Aside<'_> {
+    fn event(&self, event: Event<'_>) {
+        if !matches!(event, Event::Step(_)) {
+            self.0.event(event);
+        }
+    }
 }
 
-pub async fn apply(_: &World, _: &Path, _: Once, _: &dyn Face, _: &Stop) -> Result<Done> {
-    Err(Fault::new(Kind::Unsupported, "plans are not in this build", ""))
+/// Writes the plan of a run to `file` and does nothing else.
+pub async fn write(
+    world: &World,
+    open: &Open,
+    options: &Options,
+    file: &Path,
+    face: &dyn Face,
+) -> Result<Done> {
+    if file.as_os_str() == "-" {
+        let mut out = std::io::stdout();
+        let report = open.session.write_plan(options, &Silent, &mut out).await?;
+        out.flush()
+            .map_err(|error| Fault::new(Kind::Full, format!("write: {error}"), "standard output"))?;
+        let ending = Ending {
+            report,
+            dry_run: true,
+            traffic: open.opened.traffic(),
+        };
+        return Ok(Done {
+            ending,
+            show: Show::Nothing,
+        });
+    }
+    let mut draft = world.files.draft(file)?;
+    let report = open.session.write_plan(options, &Aside(face), &mut draft).await?;
+    draft.publish()?;
+    let at = shown(file.as_os_str());
+    face.item(&Item::Note(&format!(
+        "the plan is in {at}; carry it out with: syncline apply {at}"
+    )));
+    let mut done = Done::run(report, &open.opened, true);
+    done.show = Show::List;
+    Ok(done)
+}
+
+struct Silent;
+
+impl Monitor for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// What of a plan's header says whose it is.
+#[derive(Deserialize)]
+struct Header {
+    event: String,
+    version: u32,
+    left: String,
+    right: String,
+}
+
+/// Carries out a plan.
+pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop: &Stop) -> Result<Done> {
+    let mut plan: Box<dyn BufRead + Send> = if file.as_os_str() == "-" {
+        Box::new(std::io::BufReader::new(std::io::stdin()))
+    } else {
+        world.files.reader(file)?
+    };
+    let first = first_line(&mut *plan, file)?;
+    let header = header(&first, file)?;
+    let which = whose(world, &header, face)?;
+    let meant = world.meant(&which, face)?;
+    let how = How {
+        bandwidth: once.bandwidth.map(|rate| rate.0),
+        look_only: once.dry_run,
+        plan: true,
+    };
+    let open = open(world, meant, Kept::default(), how).await?;
+    stopped(stop)?;
+    let options = open.options(world, &once).await?;
+    let mut whole = Cursor::new(first).chain(plan);
+    let report = open.session.apply(&mut whole, &options, face, stop).await?;
+    Ok(Done::run(report, &open.opened, once.dry_run))
+}
+
+fn first_line(plan: &mut dyn BufRead, file: &Path) -> Result<Vec<u8>> {
+    let mut line = Vec::new();
+    plan.take(HEADER_MAX)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| Fault::new(Kind::Invalid, format!("read: {error}"), shown(file.as_os_str())))?;
+    Ok(line)
+}
+
+fn header(line: &[u8], file: &Path) -> Result<Header> {
+    let wrong = |what: &str| {
+        Fault::new(Kind::Invalid, what, shown(file.as_os_str()))
+            .hint("plans are written by `syncline sync --plan FILE`")
+    };
+    let header: Header = serde_json::from_slice(line).map_err(|_| wrong("this is no plan"))?;
+    match (header.event.as_str(), header.version) {
+        ("plan", 1) => Ok(header),
+        ("plan", _) => Err(wrong("a plan of a version that this program does not know")),
+        _ => Err(wrong("this is no plan")),
+    }
+}
+
+/// The session whose places bear the labels of a plan.
+fn whose(world: &World, header: &Header, face: &dyn Face) -> Result<Which> {
+    let label = |text: &std::ffi::OsStr| {
+        let shown = shown(text);
+        shown.split('?').next().unwrap_or_default().to_string()
+    };
+    let mut found = Vec::new();
+    for known in world.states.list()? {
+        let (left, right) = (shown(&known.left), shown(&known.right));
+        let exact = left == header.left && right == header.right;
+        let short = label(&known.left) == header.left && label(&known.right) == header.right;
+        let named = world
+            .place(&known.right)
+            .is_ok_and(|place| place.label() == header.right);
+        if exact || short || (named && left == header.left) {
+            found.push(known);
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(Which::Of(one.left.clone(), one.right.clone())),
+        [] => Ok(Which::Of(header.left.clone().into(), header.right.clone().into())),
+        several => {
+            for known in several {
+                face.item(&Item::Session {
+                    left: &shown(&known.left),
+                    right: &shown(&known.right),
+                });
+            }
+            Err(Fault::new(
+                Kind::Invalid,
+                "several sessions bear the names of this plan's places",
+                "",
+            )
+            .hint("end those that you no longer need with `syncline leave LEFT RIGHT`"))
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use syncline_model::{Pair, Result};
 use syncline_sync::{Exit, Stop};
 
-use super::{Done, Show, open, plans, stopped};
+use super::{Done, Open, Show, open, plans, stopped};
 use crate::intent::{Once, Run};
 use crate::kept::Kept;
 use crate::open::{How, Shut, World};
@@ -40,13 +40,30 @@ pub async fn within(
     face: &dyn Face,
     stop: &Stop,
 ) -> Result<Done, Shut> {
-    let planning = once.plan.is_some();
     let how = How {
         bandwidth: None,
-        look_only: once.dry_run || planning,
-        plan: planning,
+        look_only: once.dry_run || once.plan.is_some(),
     };
     let open = open(world, meant, typed, how).await?;
+    let done = begun(world, &open, what, once, face, stop).await;
+    if done
+        .as_ref()
+        .is_ok_and(|done| done.ending.dry_run && done.show == Show::Summary)
+        || done.is_err()
+    {
+        open.opened.unmake(world)?;
+    }
+    Ok(done?)
+}
+
+async fn begun(
+    world: &World,
+    open: &Open,
+    what: &'static str,
+    once: Once,
+    face: &dyn Face,
+    stop: &Stop,
+) -> Result<Done> {
     stopped(stop)?;
     let mut options = open.options(world, &once).await?;
     options.writes = match what {
@@ -55,10 +72,13 @@ pub async fn within(
         _ => options.writes,
     };
     if let Some(file) = &once.plan {
-        return Ok(plans::write(world, &open, &options, file, face).await?);
+        // A plan names both roots, so what was made for it stays.
+        world.begin(&open.opened)?;
+        return plans::write(world, open, &options, file, face).await;
     }
-    let report = open.session.run(what, &options, face, stop).await;
-    let done = report.map(|report| Done::run(report, &open.opened, once.dry_run));
-    open.opened.unmake(world, how)?;
-    Ok(done?)
+    if !once.dry_run {
+        world.begin(&open.opened)?;
+    }
+    let report = open.session.run(what, &options, face, stop).await?;
+    Ok(Done::run(report, &open.opened, once.dry_run))
 }

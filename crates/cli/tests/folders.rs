@@ -1,0 +1,417 @@
+//! Two folders with the real binary: what a person sees and finds afterwards.
+
+#![allow(clippy::disallowed_methods, reason = "tests look at the real disk")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+
+use serde_json::json;
+use support::Desk;
+
+#[test]
+fn s1_the_first_run_is_a_union() {
+    let desk = Desk::new();
+    desk.write("a/same", "same");
+    desk.write("b/same", "same");
+    desk.write("a/left", "left");
+    desk.write("b/d/right", "right");
+    desk.write("a/both", "one");
+    desk.write("b/both", "two");
+    let ended = desk.ends(1, &["sync", "a", "b", "--json"]);
+    let (left, right) = (desk.tree("a"), desk.tree("b"));
+    assert_eq!(left, right);
+    assert_eq!(
+        (left["left"].as_str(), left["d/right"].as_str()),
+        ("left", "right")
+    );
+    let both: BTreeSet<_> = left
+        .iter()
+        .filter(|(name, _)| name.starts_with("both"))
+        .map(|(_, text)| text.as_str())
+        .collect();
+    assert_eq!(both, BTreeSet::from(["one", "two"]));
+    assert!(!ended.out.contains("\"same\""), "{}", ended.out);
+    assert_eq!(ended.summary()["conflicts"], 1);
+    assert_eq!(ended.events("conflict")[0]["why"], "edited");
+    // It stays until settled.
+    desk.ends(1, &["sync", "a", "b"]);
+    assert_eq!(desk.ends(0, &["conflicts", "--json"]).events("conflict").len(), 1);
+    desk.ends(0, &["resolve", "--all", "--keep", "newest"]);
+    desk.ends(0, &["sync", "a", "b"]);
+}
+
+#[test]
+fn s2_a_root_that_is_empty_gone_or_another_deletes_nothing() {
+    for spoil in ["empty", "gone", "marker", "other"] {
+        let desk = Desk::new();
+        for name in ["x", "y", "d/z"] {
+            desk.write(&format!("a/{name}"), name);
+        }
+        desk.ends(0, &["sync", "a", "b"]);
+        let before = desk.tree("a");
+        match spoil {
+            "empty" => {
+                for name in ["x", "y", "d"] {
+                    desk.remove(&format!("b/{name}"));
+                }
+            }
+            "gone" => desk.remove("b"),
+            "marker" => desk.remove("b/.syncline"),
+            _ => {
+                desk.remove("b");
+                desk.write("b/else", "else");
+            }
+        }
+        let ended = desk.ends(3, &["sync", "a", "b"]);
+        for name in ["a", "b"] {
+            assert!(
+                ended.err.contains(desk.path(name).to_str().unwrap()),
+                "{spoil}: {}",
+                ended.err
+            );
+        }
+        assert_eq!(desk.tree("a"), before, "{spoil}");
+        let ended = desk.ends(3, &["sync", "a", "b", "--json"]);
+        ended.summary();
+        if spoil != "gone" {
+            assert!(ended.out.contains("--accept right"), "{spoil}: {}", ended.out);
+            desk.ends(0, &["sync", "a", "b", "--accept", "right"]);
+            assert_eq!(desk.read("b/x").as_deref(), Some("x"), "{spoil}");
+        } else {
+            desk.ends(0, &["leave", "a", "b"]);
+            desk.ends(0, &["sync", "a", "b"]);
+        }
+        assert_eq!(desk.tree("a"), desk.tree("b"), "{spoil}");
+    }
+}
+
+#[test]
+fn s12_both_edited_alike_is_agreement() {
+    let desk = Desk::new();
+    desk.write("a/x", "old");
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.write("a/x", "new text");
+    desk.write("b/x", "new text");
+    let ended = desk.ends(0, &["sync", "a", "b", "--json"]);
+    assert!(ended.events("conflict").is_empty());
+    assert_eq!(
+        (
+            ended.summary()["left"]["bytes"].clone(),
+            ended.summary()["right"]["bytes"].clone()
+        ),
+        (json!(0), json!(0))
+    );
+    assert_eq!(desk.tree("a").len(), 1);
+}
+
+#[test]
+fn s18_a_name_that_looks_like_a_pattern_hits_itself_alone() {
+    let desk = Desk::new();
+    for name in ["a[1]", "a1", "README", "docs/README", "*", "star", "!x"] {
+        desk.write(&format!("a/{name}"), name);
+    }
+    desk.ends(0, &["sync", "a", "b"]);
+    for name in ["a[1]", "README", "*", "!x"] {
+        desk.remove(&format!("a/{name}"));
+    }
+    desk.ends(
+        0,
+        &[
+            "sync",
+            "a",
+            "b",
+            "--max-delete",
+            "none",
+            "--only",
+            "a[1]",
+            "--only",
+            "*",
+        ],
+    );
+    let names: Vec<_> = desk.tree("b").into_keys().collect();
+    assert_eq!(names, ["!x", "README", "a1", "docs/", "docs/README", "star"]);
+    desk.ends(0, &["sync", "a", "b", "--max-delete", "none"]);
+    let names: Vec<_> = desk.tree("b").into_keys().collect();
+    assert_eq!(names, ["a1", "docs/", "docs/README", "star"]);
+    desk.ends(0, &["restore", "a[1]"]);
+    assert_eq!(desk.read("b/a[1]").as_deref(), Some("a[1]"));
+}
+
+#[test]
+fn s22_what_a_dry_run_shows_is_what_the_run_does() {
+    let desk = Desk::new();
+    for number in 0..20 {
+        desk.write(&format!("a/d/{number}"), &format!("file {number}"));
+    }
+    desk.ends(0, &["sync", "a", "b", "-n"]);
+    assert!(!desk.path("b").exists());
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.remove("a/d/1");
+    desk.write("b/d/2", "edited");
+    std::fs::rename(desk.path("a/d/3"), desk.path("a/moved")).unwrap();
+    desk.write("a/d/4", "one");
+    desk.write("b/d/4", "two");
+    let before = (desk.tree("a"), desk.tree("b"));
+    let shown = desk.ends(1, &["sync", "a", "b", "-n", "--json"]);
+    assert_eq!((desk.tree("a"), desk.tree("b")), before);
+    let done = desk.ends(1, &["sync", "a", "b", "--json"]);
+    let steps = |ended: &support::Ended| {
+        ended
+            .events("step")
+            .iter()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(steps(&shown), steps(&done));
+    for action in ["remove", "move", "update", "create"] {
+        assert!(
+            shown.out.contains(&format!("\"action\":\"{action}\"")),
+            "{action}: {}",
+            shown.out
+        );
+    }
+    assert_eq!(shown.events("conflict").len(), 1);
+    for count in ["left", "right", "conflicts"] {
+        assert_eq!(shown.summary()[count], done.summary()[count], "{count}");
+    }
+    assert!(shown.summary()["run"].is_null() && done.summary()["run"].is_string());
+}
+
+#[test]
+fn s25_a_second_run_ends_with_5_and_signals_stop_the_first_in_order() {
+    let desk = Desk::new();
+    desk.write("a/big", &"x".repeat(4 << 20));
+    let mut first = desk.start(&["sync", "a", "b", "-v", "--bandwidth", "64K"]);
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line == "copying"));
+    let ended = desk.ends(5, &["sync", "a", "b"]);
+    assert!(ended.err.contains("held by"), "{}", ended.err);
+    let ended = desk.ends(5, &["sync", "a", "c"]);
+    assert!(
+        ended.err.contains(desk.path("a").to_str().unwrap()),
+        "{}",
+        ended.err
+    );
+    let quiet = desk.ends(0, &["sync", "a", "b", "--quiet-if-locked"]);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+    let id = i32::try_from(first.id()).unwrap();
+    let signal = |number| {
+        let pid = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(pid, number).unwrap();
+    };
+    let mut said = BufReader::new(first.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    signal(rustix::process::Signal::INT);
+    assert!(said.any(|line| line.contains("once more drops it")));
+    signal(rustix::process::Signal::TERM);
+    assert_eq!(first.wait().unwrap().code(), Some(6));
+    assert!(!desk.path("b/big").exists());
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(desk.tree("a"), desk.tree("b"));
+}
+
+#[test]
+fn time_limits_end_with_6_and_the_next_run_goes_on() {
+    let desk = Desk::new();
+    for number in 0..4 {
+        desk.write(&format!("a/{number}"), &"x".repeat(1 << 20));
+    }
+    desk.ends(
+        6,
+        &[
+            "sync",
+            "a",
+            "b",
+            "--bandwidth",
+            "512K",
+            "--time-limit",
+            "0.5",
+            "--jobs",
+            "1",
+        ],
+    );
+    desk.ends(
+        6,
+        &[
+            "sync",
+            "a",
+            "b",
+            "--bandwidth",
+            "2M",
+            "--soft-time-limit",
+            "0.4",
+            "--jobs",
+            "1",
+        ],
+    );
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(desk.tree("a"), desk.tree("b"));
+}
+
+#[test]
+fn s37_home_works_and_our_own_state_is_no_part_of_it() {
+    let desk = Desk::new();
+    desk.write("home/x", "x");
+    desk.write("home/.synclineignore", "*.tmp\n");
+    desk.write("home/y.tmp", "y");
+    let state = desk.path("home/.local/state/syncline");
+    let state = state.to_str().unwrap();
+    for _ in 0..2 {
+        desk.ends(0, &["sync", "~", "b", "--state", state]);
+    }
+    assert_eq!(
+        desk.tree("b").into_keys().collect::<Vec<_>>(),
+        [".local/", ".local/state/", ".synclineignore", "x"]
+    );
+    desk.ends(64, &["sync", state, "c", "--state", state]);
+    desk.ends(64, &["sync", "home/.syncline/trash", "c"]);
+    std::os::unix::fs::symlink(desk.path("home"), desk.path("link")).unwrap();
+    desk.ends(64, &["sync", "home", "link"]);
+    desk.ends(64, &["sync", "home", "link/new"]);
+}
+
+#[test]
+fn s38_what_becomes_excluded_stays_on_both_sides() {
+    let desk = Desk::new();
+    for name in ["x", "log/1", "log/2"] {
+        desk.write(&format!("a/{name}"), name);
+    }
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.write("a/.synclineignore", "log/\n");
+    desk.remove("a/log/1");
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(
+        (desk.read("b/log/1"), desk.read("b/log/2")),
+        (Some("log/1".into()), Some("log/2".into()))
+    );
+    assert_eq!(
+        (desk.read("a/log/1"), desk.read("a/log/2")),
+        (None, Some("log/2".into()))
+    );
+    desk.ends(0, &["sync", "a", "b", "--exclude", "x", "--include", "y"]);
+    assert_eq!(
+        (desk.read("a/x"), desk.read("b/x")),
+        (Some("x".into()), Some("x".into()))
+    );
+}
+
+#[test]
+fn json_lines_have_the_settled_shape() {
+    let desk = Desk::new();
+    desk.write("a/x", "12345");
+    let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"odd\xff");
+    std::fs::write(desk.path("a").join::<&std::ffi::OsStr>(odd), "1").unwrap();
+    let ended = desk.ends(0, &["sync", "a", "b", "--json"]);
+    let steps = ended.events("step");
+    assert!(
+        steps
+            .contains(&json!({"event": "step", "side": "right", "action": "create", "path": "x", "size": 5}))
+    );
+    assert!(
+        steps
+            .iter()
+            .any(|step| step["path"] == json!({"bytes": "b2Rk/w=="})),
+        "{}",
+        ended.out
+    );
+    let summary = ended.summary();
+    assert_eq!(
+        summary["right"],
+        json!({"created": 2, "updated": 0, "moved": 0, "removed": 0, "metadata": 0, "bytes": 6})
+    );
+    assert_eq!(
+        summary["requests"],
+        json!({"put": 0, "get": 0, "list": 0, "head": 0, "delete": 0})
+    );
+    for words in [
+        &["log", "--json"][..],
+        &["conflicts", "--json"],
+        &["trash", "list", "--json"],
+        &["doctor", "--json"],
+    ] {
+        desk.ends(0, words).summary();
+    }
+    desk.ends(4, &["sync", "none", "b", "--json"]).summary();
+}
+
+#[test]
+fn quiet_says_nothing_and_sessions_are_named_or_listed() {
+    let desk = Desk::new();
+    desk.write("a/x", "x");
+    let ended = desk.ends(0, &["sync", "a", "b", "-q"]);
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
+    desk.ends(0, &["log"]);
+    desk.ends(0, &["sync", "a", "c", "-q"]);
+    let ended = desk.ends(64, &["log"]);
+    for name in ["b", "c"] {
+        assert!(
+            ended.out.contains(desk.path(name).to_str().unwrap()),
+            "{}",
+            ended.out
+        );
+    }
+    assert!(ended.err.contains("--of"), "{}", ended.err);
+    assert_eq!(
+        desk.ends(0, &["log", "--of", "./a", "a/../c"])
+            .out
+            .lines()
+            .count(),
+        1
+    );
+    desk.ends(64, &["log", "--of", "b", "a"]);
+}
+
+#[test]
+fn undo_restore_and_the_trash() {
+    let desk = Desk::new();
+    desk.write("a/x", "one");
+    desk.write("a/y", "y");
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.write("a/x", "two");
+    desk.remove("a/y");
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(
+        (desk.read("b/x").as_deref(), desk.read("b/y")),
+        (Some("two"), None)
+    );
+    desk.ends(0, &["undo"]);
+    assert_eq!(
+        (desk.read("b/x").as_deref(), desk.read("b/y").as_deref()),
+        (Some("one"), Some("y"))
+    );
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(desk.read("a/x").as_deref(), Some("one"));
+    desk.ends(64, &["trash", "empty"]);
+    assert!(
+        !desk
+            .ends(0, &["trash", "list", "--json"])
+            .events("trash")
+            .is_empty()
+    );
+    desk.ends(0, &["trash", "empty", "--yes"]);
+    assert!(
+        desk.ends(0, &["trash", "list", "--json"])
+            .events("trash")
+            .is_empty()
+    );
+}
+
+#[test]
+fn leave_ends_a_session_and_keeps_the_files() {
+    let desk = Desk::new();
+    desk.write("a/x", "x");
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.ends(0, &["sync", "a", "c"]);
+    desk.ends(0, &["leave", "a", "b"]);
+    assert!(
+        desk.path("a/.syncline/marker.json").exists(),
+        "another session knows a by it"
+    );
+    assert!(!desk.path("b/.syncline/marker.json").exists());
+    assert_eq!(desk.tree("b").len(), 1);
+    desk.ends(0, &["sync", "a", "c"]);
+    desk.ends(64, &["log", "--of", "a", "b"]);
+}
