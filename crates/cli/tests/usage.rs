@@ -98,7 +98,7 @@ fn wrong_uses_end_with_64_and_say_what_to_do() {
             ended.err
         );
     }
-    assert!(desk.tree("b").is_empty() && !desk.path("b/.syncline").exists());
+    assert!(desk.tree("b").is_empty() && !desk.path("c").exists());
 }
 
 #[test]

@@ -94,7 +94,6 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
     let how = How {
         bandwidth: once.bandwidth.map(|rate| rate.0),
         look_only: once.dry_run,
-        plan: true,
     };
     let open = open(world, meant, Kept::default(), how).await?;
     stopped(stop)?;
