@@ -1,6 +1,10 @@
 //! Two folders with the real binary: what a person sees and finds afterwards.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at the real disk")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests look at the real disk"
+)]
 
 mod support;
 

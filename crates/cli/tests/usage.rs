@@ -1,6 +1,10 @@
 //! Wrong uses end with 64 and say what to do; right ones that are no run end with 0.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at the real disk")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests look at the real disk"
+)]
 
 mod support;
 

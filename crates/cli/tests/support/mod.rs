@@ -1,6 +1,11 @@
 //! A person's desk for tests of the real binary: a home, a state directory, folders.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "each test binary uses a part"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
