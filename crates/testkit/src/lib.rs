@@ -1,5 +1,7 @@
 //! For tests only: simulated clock, dice, disk and store; tree generators; conformance suites.
 
+#![allow(clippy::unwrap_used, reason = "for tests only")]
+
 pub mod disk_conformance;
 pub mod env;
 pub mod faulty_store;
