@@ -1,5 +1,9 @@
 //! Editing a local tree while others are at it, on full disks, across file systems.
-#![allow(clippy::disallowed_methods, reason = "these tests stand where a user stands")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests stand where a user stands"
+)]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

@@ -1,5 +1,9 @@
 //! Scanning and reading a local tree.
-#![allow(clippy::disallowed_methods, reason = "these tests stand where a user stands")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests stand where a user stands"
+)]
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
