@@ -16,7 +16,9 @@ use syncline_testkit::moto::Moto;
 async fn bucket(moto: &Moto, place: &str, device: &str) -> (Arc<dyn Store>, BucketReplica) {
     let bucket = place.split('/').next().unwrap();
     moto.endpoint.make_bucket(bucket).await.unwrap();
-    let store = syncline_store::open::open(&moto.endpoint.place(place), moto.endpoint.options()).await.unwrap();
+    let store = syncline_store::open::open(&moto.endpoint.place(place), moto.endpoint.options())
+        .await
+        .unwrap();
     let replica = BucketReplica::new(store.clone(), options(device)).unwrap();
     (store, replica)
 }
@@ -34,12 +36,19 @@ fn rclone(moto: &Moto, arguments: &[&str]) -> String {
         .env("TZ", "UTC")
         .output()
         .unwrap();
-    assert!(out.status.success(), "rclone: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "rclone: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 fn has_rclone() -> bool {
-    let found = Command::new("rclone").arg("version").output().is_ok_and(|out| out.status.success());
+    let found = Command::new("rclone")
+        .arg("version")
+        .output()
+        .is_ok_and(|out| out.status.success());
     if !found {
         println!("skipped: rclone is not installed");
     }
@@ -50,22 +59,54 @@ fn has_rclone() -> bool {
 async fn b1_b2_races_on_a_real_protocol() {
     let Some(moto) = Moto::start().await else { return };
     let (store, one) = bucket(&moto, "races/team", "one").await;
-    assert!(store.caps().if_absent && store.caps().if_is && store.caps().tag_is_md5, "{:?}", store.caps());
+    assert!(
+        store.caps().if_absent && store.caps().if_is && store.caps().tag_is_md5,
+        "{:?}",
+        store.caps()
+    );
     let (_, two) = bucket(&moto, "races/team", "two").await;
-    let (first, second) = (one.edit(&run("r1")).await.unwrap(), two.edit(&run("r2")).await.unwrap());
+    let (first, second) = (
+        one.edit(&run("r1")).await.unwrap(),
+        two.edit(&run("r2")).await.unwrap(),
+    );
     let base = put(&first, "f", None, b"base").await;
-    assert!(try_put(&second, "f", None, b"late").await.unwrap_err().is(Kind::Changed));
+    assert!(
+        try_put(&second, "f", None, b"late")
+            .await
+            .unwrap_err()
+            .is(Kind::Changed)
+    );
     let now = put(&second, "f", Some(base.clone()), b"colleague").await;
-    assert!(try_put(&first, "f", Some(base.clone()), b"mine").await.unwrap_err().is(Kind::Changed));
-    assert!(first.apply(&change("f", Some(base), None), None).await.unwrap_err().is(Kind::Changed));
-    first.apply(&change("empty", None, Some(Entry::Dir(meta()))), None).await.unwrap();
+    assert!(
+        try_put(&first, "f", Some(base.clone()), b"mine")
+            .await
+            .unwrap_err()
+            .is(Kind::Changed)
+    );
+    assert!(
+        first
+            .apply(&change("f", Some(base), None), None)
+            .await
+            .unwrap_err()
+            .is(Kind::Changed)
+    );
+    first
+        .apply(&change("empty", None, Some(Entry::Dir(meta()))), None)
+        .await
+        .unwrap();
     first.finish().await.unwrap();
     second.finish().await.unwrap();
     let seen = tree(&one).await;
-    assert_eq!(seen.iter().map(|row| row.slot.to_string()).collect::<Vec<_>>(), ["empty/", "f"]);
+    assert_eq!(
+        seen.iter().map(|row| row.slot.to_string()).collect::<Vec<_>>(),
+        ["empty/", "f"]
+    );
     assert_eq!(seen[1].what, now);
     assert_eq!(find(&two, "f").await, Some(now));
-    let marker = |generation| syncline_model::Marker { id: "m".into(), generation };
+    let marker = |generation| syncline_model::Marker {
+        id: "m".into(),
+        generation,
+    };
     one.mark(&marker(1)).await.unwrap();
     two.mark(&marker(2)).await.unwrap();
     assert_eq!(one.identity().await.unwrap().marker, Some(marker(2)));
@@ -83,8 +124,13 @@ async fn b9_a_bucket_that_is_not_there_is_not_an_empty_one() {
     let (_, replica) = bucket(&moto, "there", "one").await;
     assert_eq!(replica.identity().await.unwrap().marker, None);
     let caps = Some(replica_caps());
-    let options = syncline_store::OpenOptions { caps, ..moto.endpoint.options() };
-    let store = syncline_store::open::open(&moto.endpoint.place("nowhere"), options).await.unwrap();
+    let options = syncline_store::OpenOptions {
+        caps,
+        ..moto.endpoint.options()
+    };
+    let store = syncline_store::open::open(&moto.endpoint.place("nowhere"), options)
+        .await
+        .unwrap();
     let replica = BucketReplica::new(store, bucket_support::options("one")).unwrap();
     assert!(replica.identity().await.unwrap_err().is(Kind::NotFound));
     assert!(replica.scan(&scope()).await.is_err());
@@ -100,19 +146,34 @@ async fn s17_b7_odd_names_and_odd_keys_on_a_real_protocol() {
     let (store, replica) = bucket(&moto, "odd/root", "one").await;
     let edit = replica.edit(&run("r")).await.unwrap();
     let names: [&[u8]; 9] = [
-        b" lead", b"trail ", b"two  blanks", b"*?[]#\\&<>%41+", "\u{201b}\u{ff0f}".as_bytes(),
-        b"caf\xe9", b"e\xcc\x81", "é".as_bytes(), b" -> ",
+        b" lead",
+        b"trail ",
+        b"two  blanks",
+        b"*?[]#\\&<>%41+",
+        "\u{201b}\u{ff0f}".as_bytes(),
+        b"caf\xe9",
+        b"e\xcc\x81",
+        "é".as_bytes(),
+        b" -> ",
     ];
     for name in names {
         let at = RelPath::new([b"d/", name].concat()).unwrap();
         let staged = edit.stage(&at, &file(name), Text::new(name)).await.unwrap();
-        let change = syncline_model::Change { path: at, old: None, new: Some(file(name)), from: None };
+        let change = syncline_model::Change {
+            path: at,
+            old: None,
+            new: Some(file(name)),
+            from: None,
+        };
         edit.apply(&change, Some(staged)).await.unwrap();
     }
     edit.finish().await.unwrap();
     for key in ["d//x", "d/../../escape", "d/ctl\u{7f}"] {
         let key = syncline_store::Key::new(key).unwrap();
-        let mut draft = store.draft(&key, Some(1), Default::default(), None).await.unwrap();
+        let mut draft = store
+            .draft(&key, Some(1), Default::default(), None)
+            .await
+            .unwrap();
         draft.write(bytes::Bytes::from_static(b"x")).await.unwrap();
         draft.publish(syncline_store::Cond::Any).await.unwrap();
     }
@@ -137,7 +198,12 @@ async fn b6_what_rclone_uploads_is_adopted_and_what_we_upload_it_understands() {
     let (_, replica) = bucket(&moto, "shared", "one").await;
     // From rclone to us.
     let here = tempfile::tempdir().unwrap();
-    let names: [&[u8]; 4] = [b"plain", b"caf\xe9", "\u{ff0e}".as_bytes(), "a\u{ff0f}b".as_bytes()];
+    let names: [&[u8]; 4] = [
+        b"plain",
+        b"caf\xe9",
+        "\u{ff0e}".as_bytes(),
+        "a\u{ff0f}b".as_bytes(),
+    ];
     for name in names {
         use std::os::unix::ffi::OsStrExt;
         let at = here.path().join(std::ffi::OsStr::from_bytes(name));
@@ -149,24 +215,57 @@ async fn b6_what_rclone_uploads_is_adopted_and_what_we_upload_it_understands() {
     }
     rclone(&moto, &["copy", here.path().to_str().unwrap(), "m:shared/theirs"]);
     let seen = tree(&replica).await;
-    let found: std::collections::BTreeSet<Vec<u8>> =
-        seen.iter().filter(|row| row.what.entry.is_file()).map(|row| row.slot.path().name().unwrap().as_bytes().to_vec()).collect();
-    assert_eq!(found, names.iter().map(|name| name.to_vec()).collect(), "both show the same names");
+    let found: std::collections::BTreeSet<Vec<u8>> = seen
+        .iter()
+        .filter(|row| row.what.entry.is_file())
+        .map(|row| row.slot.path().name().unwrap().as_bytes().to_vec())
+        .collect();
+    assert_eq!(
+        found,
+        names.iter().map(|name| name.to_vec()).collect(),
+        "both show the same names"
+    );
     let plain = path("theirs/plain");
     let row = seen.iter().find(|row| row.slot.path() == plain).unwrap();
-    let md5 = { use md5::Digest as _; md5::Md5::digest(b"bytes").into() };
-    let local = Content { size: 5, digest: None, md5: Some(md5) };
-    assert_eq!(replica.digest(&plain, &row.what).await.unwrap().same(&local), Sameness::Same);
+    let md5 = {
+        use md5::Digest as _;
+        md5::Md5::digest(b"bytes").into()
+    };
+    let local = Content {
+        size: 5,
+        digest: None,
+        md5: Some(md5),
+    };
+    assert_eq!(
+        replica.digest(&plain, &row.what).await.unwrap().same(&local),
+        Sameness::Same
+    );
     let meta = replica.find(&plain, &scope()).await.unwrap().unwrap();
-    assert_eq!(meta.entry.meta().unwrap().mtime, Some(Time { secs: 1_600_000_000, nanos: 500_000_000 }));
+    assert_eq!(
+        meta.entry.meta().unwrap().mtime,
+        Some(Time {
+            secs: 1_600_000_000,
+            nanos: 500_000_000
+        })
+    );
     // From us to rclone.
     let edit = replica.edit(&run("r")).await.unwrap();
     put(&edit, "ours/f", None, b"bytes").await;
     let at = RelPath::new(b"ours/\xff\xfe".as_slice()).unwrap();
     let staged = edit.stage(&at, &file(b"x"), Text::new(b"x")).await.unwrap();
-    let change = syncline_model::Change { path: at, old: None, new: Some(file(b"x")), from: None };
+    let change = syncline_model::Change {
+        path: at,
+        old: None,
+        new: Some(file(b"x")),
+        from: None,
+    };
     edit.apply(&change, Some(staged)).await.unwrap();
-    edit.apply(&bucket_support::change("hollow", None, Some(Entry::Dir(Meta::default()))), None).await.unwrap();
+    edit.apply(
+        &bucket_support::change("hollow", None, Some(Entry::Dir(Meta::default()))),
+        None,
+    )
+    .await
+    .unwrap();
     edit.finish().await.unwrap();
     let shown = rclone(&moto, &["lsl", "m:shared/ours"]);
     assert!(shown.contains("5 2023-11-14 22:13:20.123456789 f"), "{shown}");

@@ -123,10 +123,6 @@ pub(super) async fn digest(shared: &Shared, path: &RelPath, expect: &Observation
         .entry
         .content()
         .ok_or_else(|| Fault::new(Kind::Invalid, "is no file", path))?;
-    // A tag names one content: what was said of it when it was listed stays true of it.
-    if expect.tag != Tag::None && (content.digest.is_some() || content.md5.is_some()) {
-        return Ok(content.clone());
-    }
     let key = blobs::key_of(path)?;
     let blob = shared
         .store
@@ -138,12 +134,23 @@ pub(super) async fn digest(shared: &Shared, path: &RelPath, expect: &Observation
     }
     let beside = blob.metadata.clone().unwrap_or_default();
     let md5 = blobs::md5_of(&*shared.store, &blob).or_else(|| metadata::md5(&beside));
+    let row = shared
+        .row_of(
+            path,
+            &Observation {
+                tag: blob.tag.clone(),
+                ..expect.clone()
+            },
+        )
+        .await?;
+    let kept = row.and_then(|row| row.entry.content().and_then(|content| content.digest));
     let known = Content {
         size: blob.size,
-        digest: metadata::digest(&beside),
+        digest: kept.or_else(|| metadata::digest(&beside)),
         md5,
     };
-    if known.digest.is_some() || known.md5.is_some() {
+    // An MD5 is wanted when the one who asks has one to compare with.
+    if known.md5.is_some() || (known.digest.is_some() && content.md5.is_none()) {
         return Ok(known);
     }
     let mut body = open(shared, &key, Some(&blob.tag), blob.size, 0)

@@ -30,9 +30,38 @@ pub(super) struct Dirs {
     thinned: BTreeSet<RelPath>,
     /// Have a marker and something in them.
     unneeded: BTreeSet<RelPath>,
+    /// Known to be no file and no link of ours.
+    sound: BTreeSet<RelPath>,
 }
 
 impl Dirs {
+    /// True when a directory stands here that no object may show yet.
+    pub fn stands(&self, path: &RelPath) -> bool {
+        self.fresh.contains(path) || self.thinned.contains(path)
+    }
+
+    /// Directories that no object may show yet.
+    pub fn unshown(&self) -> impl Iterator<Item = &RelPath> {
+        self.fresh.union(&self.thinned)
+    }
+
+    /// True when `dir` was found to be no file and no link.
+    pub fn sound(&self, dir: &RelPath) -> bool {
+        self.sound.contains(dir) || self.made.contains(dir)
+    }
+
+    /// Remembers that.
+    pub fn is_sound(&mut self, dir: &RelPath) {
+        if self.sound.len() < MADE_MAX {
+            self.sound.insert(dir.clone());
+        }
+    }
+
+    /// An object came to stand there.
+    pub fn unsound(&mut self, path: &RelPath) {
+        self.sound.remove(path);
+    }
+
     /// Something came to stand at `path`: the directories above it need no markers.
     pub fn touched(&mut self, path: &RelPath, shared: &Shared) {
         let mut at = path.parent();
@@ -117,13 +146,21 @@ impl BucketEdit {
         if !stands {
             let above_is_new = path
                 .parent()
-                .is_some_and(|parent| lock(&self.dirs).made.contains(&parent));
+                .is_some_and(|parent| lock(&self.shared.dirs).made.contains(&parent));
+            if !above_is_new && !self.shared.dir_stands(&path.parent().unwrap_or_default()).await? {
+                let what = "the directory in which it should be made is not there";
+                return Err(Fault::new(
+                    Kind::NotFound,
+                    what,
+                    format!("{path} in {}", self.shared.store.label()),
+                ));
+            }
             if !above_is_new && self.shared.find(path, self.options.classes).await?.is_some() {
                 return Err(self.shared.changed("something is there now", path));
             }
         }
         if old.is_none() {
-            let mut dirs = lock(&self.dirs);
+            let mut dirs = lock(&self.shared.dirs);
             dirs.touched(path, &self.shared);
             dirs.fresh.insert(path.clone());
             if dirs.made.len() < MADE_MAX {
@@ -175,7 +212,7 @@ impl BucketEdit {
             lock(&shared.markers).remove(path);
         }
         shared.tables.put(&Slot::of(path, true), None)?;
-        let mut dirs = lock(&self.dirs);
+        let mut dirs = lock(&self.shared.dirs);
         dirs.removed(path);
         dirs.thinned(path);
         Ok(())
@@ -184,7 +221,7 @@ impl BucketEdit {
     /// Settles before the barrier when too much waits for it.
     pub(super) async fn settle_some(&self) -> Result<()> {
         let waiting = {
-            let dirs = lock(&self.dirs);
+            let dirs = lock(&self.shared.dirs);
             dirs.fresh.len().max(dirs.thinned.len())
         };
         if waiting >= FRESH_MAX {
@@ -197,7 +234,7 @@ impl BucketEdit {
     /// Gives empty directories their markers and takes them from those that are no longer empty.
     pub(super) async fn settle_dirs(&self) -> Result<()> {
         let (fresh, thinned, unneeded) = {
-            let mut dirs = lock(&self.dirs);
+            let mut dirs = lock(&self.shared.dirs);
             (
                 std::mem::take(&mut dirs.fresh),
                 std::mem::take(&mut dirs.thinned),
@@ -232,7 +269,7 @@ impl BucketEdit {
         match self.write_marker(&dir).await {
             Err(fault) if !matches!(fault.kind, Kind::Changed | Kind::Exists) => {
                 // Not lost: the next barrier tries again.
-                lock(&self.dirs).thinned.insert(dir);
+                lock(&self.shared.dirs).thinned.insert(dir);
                 Err(fault)
             }
             _ => {

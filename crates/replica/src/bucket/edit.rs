@@ -13,7 +13,6 @@ use syncline_model::{
 };
 use syncline_store::{Blob, Cond, Key};
 
-use super::dirs::Dirs;
 use super::put::Drafted;
 use super::row::Row;
 use super::{Shared, blobs, intents, lock, metadata, put, trash, uploads};
@@ -30,7 +29,6 @@ pub(super) struct BucketEdit {
     pub(super) next: AtomicU64,
     /// Bytes of drafts that lie in memory.
     pub(super) held: AtomicUsize,
-    pub(super) dirs: Mutex<Dirs>,
 }
 
 /// Begins an edit: finishes the moves and removes the drafts that a dead run of ours left.
@@ -50,7 +48,6 @@ pub(super) async fn begin(shared: &Arc<Shared>, options: &EditOptions) -> Result
         drafts: Mutex::default(),
         next: AtomicU64::new(0),
         held: AtomicUsize::new(0),
-        dirs: Mutex::default(),
     }))
 }
 
@@ -106,6 +103,7 @@ impl BucketEdit {
                 .shared
                 .changed("what stands there cannot be looked into", &change.path));
         }
+        self.check_above(&change.path).await?;
         match (&change.from, new) {
             (Some(From::Move(from)), Entry::Dir(_)) => return intents::move_dir(self, change, from).await,
             (Some(From::Move(from)), _) => return put::transfer(self, change, from, true).await,
@@ -137,6 +135,23 @@ impl BucketEdit {
             }
             _ => put::publish(self, change, staged, drafted).await,
         }
+    }
+
+    /// Refuses to put anything below what we know to be a link or a file: a bucket would take it, and show both.
+    async fn check_above(&self, path: &RelPath) -> Result<()> {
+        let mut above = path.parent();
+        while let Some(dir) = above.filter(|dir| !dir.is_root() && !lock(&self.shared.dirs).sound(dir)) {
+            if self.shared.tables.has_row(&Slot::of(&dir, false))? {
+                match self.shared.store.stat(&blobs::key_of(&dir)?).await {
+                    Err(fault) if fault.is(Kind::NotFound) => (),
+                    Err(fault) => return Err(fault),
+                    Ok(_) => return Err(self.shared.changed("lies below what is no directory", path)),
+                }
+            }
+            lock(&self.shared.dirs).is_sound(&dir);
+            above = dir.parent();
+        }
+        Ok(())
     }
 
     async fn remove(&self, change: &Change) -> Result<Applied> {
@@ -189,7 +204,7 @@ impl BucketEdit {
             .await
             .map_err(|fault| self.gone(path, fault))?;
         self.forget(path, tag)?;
-        lock(&self.dirs).thinned(path);
+        lock(&self.shared.dirs).thinned(path);
         Ok(())
     }
 
@@ -231,7 +246,8 @@ impl BucketEdit {
         let now = self.shared.options.clock.elapsed();
         let tag = blob.tag.clone();
         lock(&self.shared.overlay).wrote(slot, was, Some(blob), now);
-        lock(&self.dirs).touched(path, &self.shared);
+        lock(&self.shared.dirs).unsound(path);
+        lock(&self.shared.dirs).touched(path, &self.shared);
         Ok(Observation {
             entry: row.entry,
             tag,

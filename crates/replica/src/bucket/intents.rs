@@ -96,13 +96,13 @@ pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath)
             break;
         }
     }
-    let fresh = lock(&edit.dirs).move_fresh(from, to);
+    let fresh = lock(&edit.shared.dirs).move_fresh(from, to);
     if !met && !fresh {
         return Err(shared.changed("the directory that should move is no longer there", from));
     }
     shared.tables.put(&Slot::of(from, true), None)?;
     edit.record_dir(to, entry.clone())?;
-    let mut dirs = lock(&edit.dirs);
+    let mut dirs = lock(&edit.shared.dirs);
     dirs.touched(to, shared);
     dirs.moved_away(from);
     dirs.thinned(from);

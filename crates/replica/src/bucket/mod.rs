@@ -35,6 +35,7 @@ use syncline_model::{
 use syncline_store::{Blob, Store, Table};
 
 use crate::seam::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
+use dirs::Dirs;
 use overlay::Overlay;
 use tables::Tables;
 
@@ -76,6 +77,8 @@ struct Shared {
     /// Empty directories that have a marker object, as far as scans have met them.
     markers: Mutex<BTreeSet<RelPath>>,
     generation: AtomicU64,
+    /// What the edit under way, or one that was broken off, has to look after.
+    dirs: Mutex<Dirs>,
 }
 
 /// What a directory holds.
@@ -141,6 +144,7 @@ impl BucketReplica {
             overlay: Mutex::default(),
             markers: Mutex::default(),
             generation: AtomicU64::new(0),
+            dirs: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -163,8 +167,7 @@ impl Shared {
         if let Some(seen) = self.find_object(path, classes).await? {
             return Ok(Some(seen));
         }
-        let inside = self.look_into(path).await?;
-        if !(inside.marker || inside.others) {
+        if !self.dir_stands(path).await? {
             return Ok(None);
         }
         let row = self.tables.lookup(&Slot::of(path, true), None).await?;
@@ -197,6 +200,15 @@ impl Shared {
             *target = bytes.into();
         }
         Ok(Some(seen))
+    }
+
+    /// True when there is a directory at `path`, with or without a marker.
+    async fn dir_stands(&self, path: &RelPath) -> Result<bool> {
+        if path.is_root() || lock(&self.dirs).stands(path) {
+            return Ok(true);
+        }
+        let inside = self.look_into(path).await?;
+        Ok(inside.marker || inside.others)
     }
 
     /// What the listing shows in the directory `path`, without what we have just removed.

@@ -102,8 +102,8 @@ pub(super) fn other_length(path: &RelPath) -> Fault {
 fn check(path: &RelPath, promised: &Content, content: &Content) -> Result<()> {
     match promised.same(content) {
         Sameness::Differs => Err(Fault::new(
-            Kind::Changed,
-            "was changed while it was read: its digest is another",
+            Kind::Corrupt,
+            "what was read is not what was announced: its digest is another",
             path,
         )),
         _ => Ok(()),
@@ -202,7 +202,11 @@ pub(super) async fn publish(
             Some(blob) => blob,
             None => {
                 trash::forget(edit, &trashed).await;
-                return Err(edit.gone(path, fault));
+                return Err(if change.old.is_some() {
+                    edit.gone(path, fault)
+                } else {
+                    fault
+                });
             }
         },
     };
@@ -321,7 +325,19 @@ pub(super) async fn transfer(
         Ok(blob) => blob,
         Err(fault) => {
             trash::forget(edit, &trashed).await;
-            return Err(edit.gone(&change.path, fault));
+            return Err(match fault.kind {
+                Kind::Changed | Kind::Exists
+                    if change.old.is_none() && shared.store.stat(&key).await.is_ok() =>
+                {
+                    let what = "something is there already";
+                    Fault::new(
+                        Kind::Exists,
+                        what,
+                        format!("{} in {}", change.path, shared.store.label()),
+                    )
+                }
+                _ => edit.gone(&change.path, fault),
+            });
         }
     };
     let tag = blob.tag.clone();

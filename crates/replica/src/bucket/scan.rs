@@ -35,6 +35,8 @@ pub(super) enum Item {
     Object(Blob),
     /// A key that is no path, and why.
     Foreign(&'static str),
+    /// A directory of ours that has no marker yet.
+    Unshown,
 }
 
 /// Items by slot, sorted when taken.
@@ -94,6 +96,11 @@ pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk
         }
     }
     ask_for_missing(shared, scope, &mut pile, &shown).await?;
+    for dir in lock(&shared.dirs).unshown() {
+        if scope.only.is_empty() || scope.only.iter().any(|only| dir.is_within(only)) {
+            pile.push(Slot::of(dir, true), Item::Unshown);
+        }
+    }
     shared.tables.refresh().await?;
     let rows = shared.tables.rows()?;
     Ok(ScanWalk::new(Some(shared.clone()), pile, rows, scope.clone()))

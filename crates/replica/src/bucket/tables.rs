@@ -240,6 +240,33 @@ impl Tables {
         Ok(choose(found, blob))
     }
 
+    /// True when some writer has, or had, something at exactly this slot.
+    pub fn has_row(&self, slot: &Slot) -> Result<bool> {
+        if let Some(value) = self.state.get(&state_key(b'p', slot.as_bytes()))? {
+            return Ok(!value.is_empty());
+        }
+        let tables: Vec<_> = {
+            let known = lock(&self.known);
+            let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
+            known
+                .iter()
+                .flatten()
+                .filter(|(_, known)| covers(known))
+                .map(|(key, known)| (key.clone(), known.clone()))
+                .collect()
+        };
+        for (key, known) in tables {
+            if self
+                .load(&key, &known)?
+                .binary_search_by(|row| row.slot.cmp(slot))
+                .is_ok()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Remembers what now stands at a slot of ours; `None` drops the row.
     pub fn put(&self, slot: &Slot, row: Option<&Row>) -> Result<()> {
         let _putting = lock(&self.putting);
