@@ -56,8 +56,13 @@ fn a_bucket_whose_tags_tell_nothing_of_the_bytes() {
 
 #[test]
 fn a_bucket_on_a_strict_server() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let Some(moto) = runtime.block_on(syncline_testkit::moto::Moto::start()) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let Some(moto) = runtime.block_on(syncline_testkit::moto::Moto::start()) else {
+        return;
+    };
     runtime.block_on(moto.endpoint.make_bucket("tree")).unwrap();
     let _within = runtime.enter();
     for (count, (name, case)) in CASES.iter().enumerate() {
@@ -76,7 +81,7 @@ fn a_bucket_on_a_strict_server() {
             dice: Arc::new(SeededDice::new(7)),
             read_only: false,
         };
-        let replica: Arc<dyn Replica> = Arc::new(BucketReplica::new(store, options).unwrap());
-        replica
-    });
+        println!("case: {name}");
+        futures::executor::block_on(case(Arc::new(BucketReplica::new(store, options).unwrap())));
+    }
 }

@@ -373,7 +373,7 @@ async fn files_move_under_the_condition_that_nothing_stands_there() {
                 edit.apply(&to("g", None), None)
                     .await
                     .unwrap_err()
-                    .is(Kind::Changed)
+                    .is(Kind::Exists)
             );
         }
         assert!(store.bytes("a/f").is_some());
@@ -561,7 +561,7 @@ async fn what_is_staged_must_be_what_was_promised() {
         edit.stage(&path("f"), &new, Text::new(b"ab"))
             .await
             .unwrap_err()
-            .is(Kind::Changed)
+            .is(Kind::Corrupt)
     );
     let long = "x/".repeat(600) + "f";
     let fault = edit
