@@ -202,7 +202,9 @@ pub(super) async fn publish(
             Some(blob) => blob,
             None => {
                 trash::forget(edit, &trashed).await;
-                return Err(if change.old.is_some() {
+                // A store that answers "not found" to a new object speaks of something else than the object.
+                let speaks_of_it = change.old.is_some() || fault.is(Kind::Exists);
+                return Err(if speaks_of_it {
                     edit.gone(path, fault)
                 } else {
                     fault
