@@ -196,7 +196,11 @@ async fn b6_an_upload_of_rclone_is_adopted_without_being_read() {
     store.reset();
     let rows = tree(&replica).await;
     let content = replica.digest(&path("f"), &rows[1].what).await.unwrap();
-    assert_eq!((store.asked("get"), store.asked("head")), (0, 0));
+    assert_eq!(
+        (store.asked("get"), store.asked("head")),
+        (0, 1),
+        "asked by name whether it still stands, not read"
+    );
     let md5 = {
         use md5::Digest as _;
         md5::Md5::digest(b"bytes").into()
@@ -434,4 +438,41 @@ async fn a_listing_without_tags_is_completed_by_asking() {
     shown.values_mut().for_each(|object| object.tag = Tag::None);
     store.world.lock().unwrap().stale = Some(shown);
     assert_eq!(tree(&replica(&store, "two")).await[0].what, now);
+}
+
+#[tokio::test]
+async fn a_large_listing_is_sorted_on_disk() {
+    let mut store = MemStore::new();
+    store.caps.sorted = false;
+    let mut expected = std::collections::BTreeSet::new();
+    for n in 0..20_000 {
+        let key = format!("d{}/f{}", n % 7, n * 7919 % 20_000);
+        expected.insert(key.clone());
+        store.put(&key, b"x", &[]);
+    }
+    let disk = Arc::new(syncline_store::os::OsDisk::new());
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path().to_owned();
+    let replica = replica(&Arc::new(store), "one").sorting_with(Arc::new(move || {
+        use syncline_store::Disk;
+        let dir = disk.root(&at)?;
+        Ok(Box::new(syncline_store::sorter::Sorter::with_budget(
+            disk.clone(),
+            dir,
+            256 << 10,
+        )) as _)
+    }));
+    let rows = tree(&replica).await;
+    let files = rows.iter().filter(|row| row.what.entry.is_file());
+    assert!(
+        files
+            .clone()
+            .all(|row| row.what.entry.content().unwrap().md5.is_some() && row.what.tag != Tag::None)
+    );
+    assert_eq!(
+        files
+            .map(|row| row.slot.to_string())
+            .collect::<std::collections::BTreeSet<_>>(),
+        expected
+    );
 }

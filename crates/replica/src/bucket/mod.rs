@@ -15,6 +15,7 @@ mod lease;
 mod marker;
 mod metadata;
 mod overlay;
+mod pile;
 mod put;
 mod row;
 mod scan;
@@ -25,7 +26,7 @@ mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use syncline_model::{
@@ -37,6 +38,7 @@ use syncline_store::{Blob, Store, Table};
 use crate::seam::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
 use dirs::Dirs;
 use overlay::Overlay;
+pub use pile::{MakeSorter, SortRows};
 use tables::Tables;
 
 /// Largest target of a symbolic link that is read.
@@ -77,6 +79,8 @@ struct Shared {
     /// Empty directories that have a marker object, as far as scans have met them.
     markers: Mutex<BTreeSet<RelPath>>,
     generation: AtomicU64,
+    /// Where listings that are too large for memory are sorted.
+    sorter: OnceLock<MakeSorter>,
     /// What the edit under way, or one that was broken off, has to look after.
     dirs: Mutex<Dirs>,
 }
@@ -144,11 +148,19 @@ impl BucketReplica {
             overlay: Mutex::default(),
             markers: Mutex::default(),
             generation: AtomicU64::new(0),
+            sorter: OnceLock::new(),
             dirs: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Sorts listings with what `make` makes, within its budget of memory; without it they are sorted in memory.
+    #[must_use]
+    pub fn sorting_with(self, make: MakeSorter) -> Self {
+        self.shared.sorter.get_or_init(|| make);
+        self
     }
 }
 

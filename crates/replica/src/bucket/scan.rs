@@ -4,7 +4,7 @@
 //! Invariant: a scan asks LIST and, for attribute tables that it has not seen, GET; never anything for each object. A key that is no path,
 //! or that shares its slot with another, comes as opaque, one for each slot.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use syncline_store::{Blob, Key, Listed};
 use super::blobs::{self, LAST, OWN, is_own};
 use super::metadata::{self, Metadata, Stands};
 use super::overlay::Listed as Judged;
+use super::pile::{Item, Items, Pile};
 use super::row::Row;
 use super::tables::{RowStream, choose};
 use super::{Shared, lock};
@@ -28,42 +29,10 @@ const BATCH: usize = 1000;
 const MARKERS_KEPT: usize = 100_000;
 const LOOKS: usize = 32;
 
-/// What a listing holds at a slot.
-#[derive(Debug, Clone)]
-pub(super) enum Item {
-    /// An object; a marker where the slot is a directory's.
-    Object(Blob),
-    /// A key that is no path, and why.
-    Foreign(&'static str),
-    /// A directory of ours that has no marker yet.
-    Unshown,
-}
-
-/// Items by slot, sorted when taken.
-#[derive(Default)]
-pub(super) struct Pile {
-    items: Vec<(Slot, Item)>,
-    disordered: bool,
-}
-
-impl Pile {
-    fn push(&mut self, slot: Slot, item: Item) {
-        self.disordered |= self.items.last().is_some_and(|(last, _)| *last > slot);
-        self.items.push((slot, item));
-    }
-
-    fn sorted(mut self) -> VecDeque<(Slot, Item)> {
-        if self.disordered {
-            self.items.sort_by(|(a, _), (b, _)| a.cmp(b));
-        }
-        self.items.into()
-    }
-}
-
 /// Reads the tree that `scope` asks for.
 pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk> {
     lock(&shared.overlay).expire(shared.options.clock.elapsed());
-    let mut pile = Pile::default();
+    let mut pile = Pile::new(shared)?;
     let mut shown = BTreeSet::new();
     if scope.only.is_empty() {
         list_tree(shared, &mut pile, &mut shown).await?;
@@ -80,7 +49,7 @@ pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk
         } else if !blobs::is_own_path(path) {
             let slot = Slot::of(path, false);
             match shared.store.stat(&blobs::key_of(path)?).await {
-                Ok(blob) => pile.push(slot, Item::Object(blob)),
+                Ok(blob) => pile.push(&slot, Item::Object(blob))?,
                 Err(fault) if fault.is(Kind::NotFound) => (),
                 Err(fault) => return Err(fault),
             }
@@ -98,24 +67,19 @@ pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk
     ask_for_missing(shared, scope, &mut pile, &shown).await?;
     for dir in lock(&shared.dirs).unshown() {
         if scope.only.is_empty() || scope.only.iter().any(|only| dir.is_within(only)) {
-            pile.push(Slot::of(dir, true), Item::Unshown);
+            pile.push(&Slot::of(dir, true), Item::Unshown)?;
         }
     }
     shared.tables.refresh().await?;
     let rows = shared.tables.rows()?;
-    Ok(ScanWalk::new(Some(shared.clone()), pile, rows, scope.clone()))
+    ScanWalk::new(Some(shared.clone()), pile, rows, scope.clone())
 }
 
 /// The tree of a prefix of ours that holds no rows: a run's trash.
 pub(super) async fn scan_below(shared: &Arc<Shared>, prefix: &str) -> Result<ScanWalk> {
-    let mut pile = Pile::default();
+    let mut pile = Pile::new(shared)?;
     list_into(shared, prefix, None, prefix, &mut pile, &mut BTreeSet::new()).await?;
-    Ok(ScanWalk::new(
-        None,
-        pile,
-        RowStream::empty(&shared.tables),
-        Scope::default(),
-    ))
+    ScanWalk::new(None, pile, RowStream::empty(&shared.tables), Scope::default())
 }
 
 /// Lists everything but what is ours, which is stepped over by a second listing that begins behind it.
@@ -146,7 +110,7 @@ async fn list_into(
                 continue;
             };
             if !(cut.is_empty() && is_own(name)) {
-                take(shared, name, blob, cut.is_empty(), pile, shown);
+                take(shared, name, blob, cut.is_empty(), pile, shown)?;
             }
         }
         if within_own {
@@ -189,24 +153,29 @@ fn take(
     overlaid: bool,
     pile: &mut Pile,
     shown: &mut BTreeSet<Slot>,
-) {
+) -> Result<()> {
     let (plain, is_dir) = name
         .strip_suffix('/')
         .map_or((name, false), |plain| (plain, true));
     let path = match escape::decode(plain) {
         Ok(path) => path,
-        Err(foreign) => return pile.push(Slot::of(&foreign.shown, false), Item::Foreign(foreign.why)),
+        Err(foreign) => {
+            return pile.push(
+                &Slot::of(&foreign.shown, false),
+                Item::Foreign(foreign.why.to_owned()),
+            );
+        }
     };
     if is_dir && blob.size > 0 {
         let shown = escape::decode(&format!("{plain}//")).unwrap_or_else(|foreign| foreign.shown);
         pile.push(
-            Slot::of(&shown, false),
-            Item::Foreign("an object that names a directory holds bytes"),
-        );
+            &Slot::of(&shown, false),
+            Item::Foreign("an object that names a directory holds bytes".to_owned()),
+        )?;
     }
     let slot = Slot::of(&path, is_dir);
     if !overlaid || is_dir {
-        return pile.push(slot, Item::Object(blob));
+        return pile.push(&slot, Item::Object(blob));
     }
     let mut overlay = lock(&shared.overlay);
     if overlay.knows(&slot) {
@@ -215,10 +184,10 @@ fn take(
     match overlay.listed(&slot, &blob.tag) {
         Judged::Stands => {
             overlay.caught_up(&slot, &blob.tag);
-            pile.push(slot, Item::Object(blob));
+            pile.push(&slot, Item::Object(blob))
         }
-        Judged::Replaced(now) => pile.push(slot, Item::Object(now)),
-        Judged::Removed => (),
+        Judged::Replaced(now) => pile.push(&slot, Item::Object(now)),
+        Judged::Removed => Ok(()),
     }
 }
 
@@ -248,7 +217,7 @@ async fn ask_for_missing(
         .await?;
     for (slot, answer) in asked {
         match answer {
-            Ok(blob) => pile.push(slot, Item::Object(blob)),
+            Ok(blob) => pile.push(&slot, Item::Object(blob))?,
             Err(fault) if fault.is(Kind::NotFound) => (),
             Err(fault) => return Err(fault),
         }
@@ -259,7 +228,7 @@ async fn ask_for_missing(
 /// See the module.
 pub(super) struct ScanWalk {
     shared: Option<Arc<Shared>>,
-    items: VecDeque<(Slot, Item)>,
+    items: Items,
     rows: RowStream,
     scope: Scope,
     open: Vec<Slot>,
@@ -268,9 +237,9 @@ pub(super) struct ScanWalk {
 }
 
 impl ScanWalk {
-    fn new(shared: Option<Arc<Shared>>, pile: Pile, rows: RowStream, scope: Scope) -> Self {
-        let items = pile.sorted();
-        Self {
+    fn new(shared: Option<Arc<Shared>>, pile: Pile, rows: RowStream, scope: Scope) -> Result<Self> {
+        let items = pile.sorted()?;
+        Ok(Self {
             shared,
             items,
             rows,
@@ -278,7 +247,7 @@ impl ScanWalk {
             open: Vec::new(),
             excluded: None,
             out: Vec::new(),
-        }
+        })
     }
 
     fn within_scope(&self, path: &RelPath) -> bool {
@@ -374,9 +343,7 @@ impl ScanWalk {
                 };
                 self.report(slot, entry, seen.tag);
             }
-            Some(Item::Foreign(why)) => {
-                self.report(slot, Entry::Opaque(Why::Name(why.to_owned())), Tag::None)
-            }
+            Some(Item::Foreign(why)) => self.report(slot, Entry::Opaque(Why::Name(why)), Tag::None),
             _ => self.report(
                 slot,
                 Entry::Opaque(Why::Name("two objects read as this name".into())),
@@ -391,13 +358,9 @@ impl ScanWalk {
 impl Walk for ScanWalk {
     async fn next(&mut self) -> Result<Option<Vec<Seen>>> {
         while self.out.len() < BATCH {
-            let Some((slot, item)) = self.items.pop_front() else {
+            let Some((slot, items)) = self.items.next()? else {
                 break;
             };
-            let mut items = vec![item];
-            while self.items.front().is_some_and(|(next, _)| *next == slot) {
-                items.extend(self.items.pop_front().map(|(_, item)| item));
-            }
             self.take(slot, items)?;
         }
         Ok(Some(std::mem::take(&mut self.out)).filter(|out| !out.is_empty()))
