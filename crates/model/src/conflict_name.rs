@@ -34,9 +34,14 @@ pub fn conflict_name(name: &Name, host: &str, digest: &Digest) -> Name {
 
 /// True when `name` is one that [`conflict_name`] makes.
 pub fn is_conflict_name(name: &Name) -> bool {
+    stem_at(name).is_some()
+}
+
+/// How many bytes stand before the conflict suffix, when there is one: every name that the copy may be of begins with them.
+pub(crate) fn stem_at(name: &Name) -> Option<usize> {
     let bytes = name.as_bytes();
-    without_suffix(bytes).is_some()
-        || extension_at(bytes).is_some_and(|dot| without_suffix(&bytes[..dot]).is_some())
+    let with_suffix = |stem: &[u8]| without_suffix(stem).is_some().then(|| stripped(stem).len());
+    with_suffix(bytes).or_else(|| extension_at(bytes).and_then(|dot| with_suffix(&bytes[..dot])))
 }
 
 /// The name without an older conflict's suffix, as stem and extension; the extension begins with its dot.

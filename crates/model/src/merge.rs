@@ -19,6 +19,7 @@
 //! so never more leaves are held than the current path has prefixes.
 
 mod attrs;
+mod copies;
 mod leaf;
 mod stack;
 
@@ -80,6 +81,12 @@ pub struct Merge<'r> {
     leaves: Vec<Triple>,
     /// Under `hold`: what is to go in a directory that may yet be held against a leaf of its name. At most one directory waits so.
     kept_back: Vec<Decision>,
+    /// Names of conflict copies that have come, while their originals may still come.
+    noted: Vec<copies::Noted>,
+    /// Conflicts whose copies' names are still to come.
+    waiting: Vec<copies::Waiting>,
+    /// The input has ended.
+    ended: bool,
 }
 
 impl<'r> Merge<'r> {
@@ -91,6 +98,9 @@ impl<'r> Merge<'r> {
             frames: Vec::new(),
             leaves: Vec::new(),
             kept_back: Vec::new(),
+            noted: Vec::new(),
+            waiting: Vec::new(),
+            ended: false,
         }
     }
 
@@ -105,6 +115,10 @@ impl<'r> Merge<'r> {
         }
         self.last = Some(triple.slot.clone());
         self.close_before(Some(&triple.slot), out);
+        self.forget_copies(&triple.slot);
+        if self.rule.mode == Mode::TwoWay {
+            self.note(&triple);
+        }
         if self.rule.mode != Mode::TwoWay && !self.one_way(&mut triple, out) {
             return Ok(());
         }
@@ -121,6 +135,7 @@ impl<'r> Merge<'r> {
 
     /// Ends the merge; the last decisions are appended to `out`.
     pub fn finish(mut self, out: &mut Vec<Decision>) -> Result<()> {
+        self.ended = true;
         self.close_before(None, out);
         Ok(())
     }
@@ -134,6 +149,7 @@ impl<'r> Merge<'r> {
             while let Some(leaf) = self.leaves.pop_if(|leaf| leaf.slot.is_below(&slot)) {
                 self.leaf(leaf, out);
             }
+            self.settle_waiting(next, Some(&slot), out);
             if let Some(frame) = self.frames.pop() {
                 self.close(frame, out);
             }
@@ -142,6 +158,7 @@ impl<'r> Merge<'r> {
         while let Some(leaf) = self.leaves.pop_if(passed) {
             self.leaf(leaf, out);
         }
+        self.settle_waiting(next, None, out);
     }
 
     /// Turns a one-way run into the two-way merge whose base is the right side. False: nothing more to decide here.

@@ -2,7 +2,6 @@
 
 use super::stack::Ground;
 use super::{Located, Merge, Triple, arrival, attrs, promised, settle, step};
-use crate::conflict_name::conflict_name;
 use crate::entry::{Digest, Entry, Observation, Sameness};
 use crate::path::{RelPath, Slot};
 use crate::plan::{Action, Clash, Conflict, Decision, Mode, Pair, Policy, Settle, Side, Source, Step};
@@ -183,7 +182,7 @@ impl Merge<'_> {
         match (edited.left, edited.right) {
             (true, false) => self.update(triple, Side::Left, None, out),
             (false, true) => self.update(triple, Side::Right, None, out),
-            _ => self.edited_on_both(triple, out),
+            _ => self.edited_on_both(triple, false, out),
         }
     }
 
@@ -247,8 +246,8 @@ impl Merge<'_> {
         out.push(settle(triple, Some(row), steps));
     }
 
-    /// A conflict of two edits, settled by the policy.
-    fn edited_on_both(&mut self, triple: &Triple, out: &mut Vec<Decision>) {
+    /// A conflict of two edits, settled by the policy. `waited`: the name of the copy has passed.
+    pub(super) fn edited_on_both(&mut self, triple: &Triple, waited: bool, out: &mut Vec<Decision>) {
         let path = triple.slot.path();
         let sides = Pair::each(|side| triple.entry(side).cloned());
         let mut conflict = Conflict {
@@ -270,10 +269,19 @@ impl Merge<'_> {
             Policy::KeepBoth => None,
         };
         conflict.kept.push(conflict.path.clone());
+        if by_rule.is_none() && !waited {
+            let loser = keeper(triple).other();
+            let place = triple
+                .entry(loser)
+                .and_then(|entry| self.copy_place(&conflict.path, loser, entry, fingerprint(entry)));
+            if place.is_some_and(|(copy, _)| self.wait_for(triple, &copy)) {
+                return;
+            }
+        }
         let winner = by_rule.unwrap_or_else(|| {
             let winner = keeper(triple);
             if let Some(copy) = self.conflict_copy(triple, winner.other(), false, out) {
-                conflict.kept.push(copy);
+                conflict.kept.push(copy.path());
             }
             winner
         });
@@ -289,14 +297,13 @@ impl Merge<'_> {
         on: Side,
         moved: bool,
         out: &mut Vec<Decision>,
-    ) -> Option<RelPath> {
+    ) -> Option<Copied> {
         let seen = triple.seen(on)?;
-        let name = conflict_name(
-            &triple.slot.path().name()?,
-            &self.rule.hosts[on],
-            &fingerprint(&seen.entry),
-        );
-        let path = triple.slot.path().parent()?.join(&name);
+        let (path, missing) =
+            self.copy_place(&triple.slot.path(), on, &seen.entry, fingerprint(&seen.entry))?;
+        if !missing {
+            return Some(Copied::Stood(path));
+        }
         let new = attrs::carried(self.rule, &seen.entry);
         let mut row = Pair::new(Some(promised(new.clone())), Some(promised(new.clone())));
         let source = |path: &RelPath| {
@@ -339,7 +346,23 @@ impl Merge<'_> {
             steps: vec![own, other],
         };
         out.push(Decision::Settle(Box::new(settle)));
-        Some(path)
+        Some(Copied::Made(path))
+    }
+}
+
+/// The name of a conflict copy.
+pub(super) enum Copied {
+    /// It is made now.
+    Made(RelPath),
+    /// It stood there already.
+    Stood(RelPath),
+}
+
+impl Copied {
+    /// The name.
+    pub(super) fn path(self) -> RelPath {
+        let (Self::Made(path) | Self::Stood(path)) = self;
+        path
     }
 }
 

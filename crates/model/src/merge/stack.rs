@@ -1,5 +1,6 @@
 //! The open directories of a merge: which exist on both sides, which wait to be removed unless something below survives.
 
+use super::leaf::Copied;
 use super::{Merge, Triple, arrival, attrs, promised, settle, step};
 use crate::entry::{Entry, Observation, Why};
 use crate::path::Slot;
@@ -240,11 +241,14 @@ impl Merge<'_> {
             if winner.is_some() {
                 self.emit_make(dir, on, Some(&leaf), out);
             } else {
-                conflict
-                    .kept
-                    .extend(self.conflict_copy(&leaf, on.other(), true, out));
-                out.push(settle(&leaf, None, Vec::new()));
-                self.emit_make(dir, on, None, out);
+                let copied = self.conflict_copy(&leaf, on.other(), true, out);
+                if let Some(Copied::Made(_)) = copied {
+                    out.push(settle(&leaf, None, Vec::new()));
+                    self.emit_make(dir, on, None, out);
+                } else {
+                    self.emit_make(dir, on, Some(&leaf), out);
+                }
+                conflict.kept.extend(copied.map(Copied::path));
             }
             State::Both
         } else {

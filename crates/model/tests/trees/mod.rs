@@ -229,3 +229,35 @@ pub fn carry_out(rule: &Rule, world: &World) -> Result<(World, Vec<Decision>), S
     after.settle(&decisions);
     Ok((after, decisions))
 }
+
+/// A tree in few words.
+pub fn told(tree: &Tree) -> String {
+    let one = |(slot, seen): (&Slot, &Observation)| match &seen.entry {
+        Entry::File(_, content, _) => format!("{slot}={}", content.size),
+        Entry::Link(_, target) => format!("{slot}->{}", target.escape_ascii()),
+        Entry::Opaque(_) => format!("{slot}=?"),
+        _ => slot.to_string(),
+    };
+    tree.iter().map(one).collect::<Vec<_>>().join("  ")
+}
+
+/// A world in few words.
+pub fn told_world(world: &World) -> String {
+    let base = world
+        .base
+        .iter()
+        .filter_map(|(slot, row)| Some((slot.clone(), row.left.clone()?)))
+        .collect();
+    format!(
+        "\n base  {}\n left  {}\n right {}",
+        told(&base),
+        told(&world.sides.left),
+        told(&world.sides.right)
+    )
+}
+
+/// Steps in few words.
+pub fn told_steps(steps: &[Step]) -> String {
+    let one = |step: &Step| format!("{} {:?} {}", step.side.name(), step.action, step.change.path);
+    steps.iter().map(one).collect::<Vec<_>>().join(", ")
+}
