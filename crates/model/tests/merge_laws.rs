@@ -197,8 +197,13 @@ fn nothing_lost(before: &World, after: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// `PROPTEST_CASES`, else few enough for every run of the tests.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(2000, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_sides_become_the_same_and_nothing_is_lost(world in worlds()) {

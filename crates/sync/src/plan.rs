@@ -82,6 +82,8 @@ impl Phase {
             Action::Create | Action::Update if draft.links && group(step).is_some() => Self::Link,
             Action::Create | Action::Update => match &step.source {
                 Some(source) if source.side == step.side => Self::OwnCopy,
+                // A copy of a symlink has no bytes to take, but must lie there as early.
+                None if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::OwnCopy,
                 _ => Self::Copy,
             },
             Action::Metadata => Self::Metadata,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use syncline_model::conflict_name::is_conflict_name;
 use syncline_model::*;
 
 pub type Tree = BTreeMap<Slot, Observation>;
@@ -189,6 +190,15 @@ pub fn rank(step: &Step) -> u8 {
             .source
             .as_ref()
             .is_some_and(|source| source.side == step.side) =>
+        {
+            2
+        }
+        _ if step.source.is_none()
+            && step
+                .change
+                .path
+                .name()
+                .is_some_and(|name| is_conflict_name(&name)) =>
         {
             2
         }
