@@ -1,5 +1,7 @@
 //! Named cases of the merge: one test a scenario, each read as "base | left | right → what happens".
 
+#![allow(clippy::unwrap_used)]
+
 use syncline_model::*;
 
 /// `name=content`, `name/` for a directory; content `!` is excluded, `?` unreadable.
