@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::program::{Ended, Program, end};
 use crate::scenario::{Cutting, Scenario};
 use crate::trace::{self, Cut};
-use crate::tree::{self, Node, OWN, Tree};
+use crate::tree::{self, Content, Node, OWN, Tree};
 use crate::{Seeded, workshop};
 
 /// How many points are cut.
@@ -294,9 +294,12 @@ impl World {
                     _ => {}
                 }
             }
-            for path in self.before[side].keys() {
+            let live: Vec<Content> = now.values().filter_map(Node::content).collect();
+            for (path, node) in &self.before[side] {
                 let stays = reference.after.contains_key(path) && reference.between[side].contains_key(path);
-                if stays && !now.contains_key(path) {
+                // A version that makes room for another kind may stand under its new name already.
+                let aside = node.content().is_some_and(|content| live.contains(&content));
+                if stays && !aside && !now.contains_key(path) {
                     faults.push(format!("{name}/{path} is gone for a time"));
                 }
             }

@@ -28,6 +28,9 @@ const BLOCK: u32 = 16 << 10;
 /// Files kept open.
 const FILES: usize = 64;
 
+/// What fjall writes last when it makes a table.
+const MARKER: &str = "version";
+
 /// A table in a directory of its own. One process has it at a time.
 pub struct FjallTable {
     db: Database,
@@ -36,9 +39,32 @@ pub struct FjallTable {
 }
 
 impl FjallTable {
-    /// Opens the table in the directory `path`, which is created when it is not there. `Busy` while another process
-    /// has it.
+    /// Opens the table in the directory `path`, which is created when it is not there or empty. `Busy` while another
+    /// process has it.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "fjall names its files by path, and so must who makes room for them"
+    )]
     pub fn open(path: &Path) -> Result<Self> {
+        // fjall cannot go on with a table that it was killed in while making it: made beside, it appears whole.
+        if !path.join(MARKER).exists() {
+            let beside = path.with_extension("new");
+            let failed = |error| io_fault(&error, "make state table", &beside);
+            match std::fs::remove_dir_all(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+            Self::open_here(&beside)?.persist()?;
+            std::fs::rename(&beside, path).map_err(failed)?;
+            let above = path.parent().unwrap_or(path);
+            std::fs::File::open(above)
+                .and_then(|above| above.sync_all())
+                .map_err(failed)?;
+        }
+        Self::open_here(path)
+    }
+
+    fn open_here(path: &Path) -> Result<Self> {
         let at = path.display().to_string();
         let failed = |error| fault(&error, "open state table", &at);
         let db = Database::builder(path)
@@ -143,6 +169,16 @@ fn io_kind(error: &io::Error) -> Kind {
         // Bytes end early or are not what was written.
         None => Kind::Corrupt,
     }
+}
+
+#[cold]
+fn io_fault(error: &io::Error, what: &str, at: &Path) -> Fault {
+    let kind = match error.kind() {
+        // Files of a table without its marker: a cut took it.
+        io::ErrorKind::DirectoryNotEmpty => Kind::Corrupt,
+        _ => io_kind(error),
+    };
+    Fault::new(kind, format!("{what}: {error}"), at.display())
 }
 
 #[cold]

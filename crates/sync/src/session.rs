@@ -244,6 +244,8 @@ impl Session {
         // Whatever the base learns puts both sides ahead of their older copies, the side that is only read too.
         let learns = busy || draft.shifted;
         let writes = Pair::new(learns, learns);
+        // Before the first step: the copies that a killed run made are no conflict to any later one.
+        self.note_conflicts(&begun.run, &conflicts)?;
         self.raise(before, &writes, options, monitor).await?;
         let report = if busy {
             let execution = self
@@ -456,11 +458,16 @@ impl Session {
                 self.base.settle_conflict(&open.conflict.path)?;
             }
         }
+        self.note_conflicts(run, &met)
+    }
+
+    /// Conflicts join those that wait.
+    fn note_conflicts(&self, run: &str, met: &[Conflict]) -> Result<()> {
         for conflict in met {
             let settled_by_rule = conflict.winner.is_some() && conflict.kept.len() < 2;
             if !settled_by_rule {
                 self.base.put_conflict(&OpenConflict {
-                    conflict,
+                    conflict: conflict.clone(),
                     run: run.into(),
                 })?;
             }

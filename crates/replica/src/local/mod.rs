@@ -114,6 +114,8 @@ impl<D: Disk> LocalReplica<D> {
             since: self.options.clock.now().secs,
         };
         let file = own::take_lock(&*self.disk, &self.routes.root.spot.dir, &me, &self.options.label)?;
+        // A run that was killed behind its last change leaves nothing to do, and so no edit that would clear after it.
+        edit::place::clear_stages(&self.routes)?;
         let lock = Arc::new(RootLock { _file: file });
         *slot = Arc::downgrade(&lock);
         Ok(Some(lock))

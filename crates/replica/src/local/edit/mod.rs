@@ -21,11 +21,10 @@ use syncline_model::{Change, Entry, Fault, Kind, Name, Profile, RelPath, Result,
 use syncline_store::{Disk, Stat};
 
 use self::attrs::Wanted;
-use self::place::{Place, STAGE};
+use self::place::Place;
 use super::observe::held;
 use super::probe::Found;
 use super::route::{Routes, Step};
-use super::tree::remove_tree;
 use super::{LocalOptions, RootLock};
 use crate::seam::{Applied, Body, Edit, EditOptions, Staged};
 
@@ -120,17 +119,7 @@ impl<D: Disk> LocalEdit<D> {
         let disk = Arc::clone(&routes.disk);
         let run = place::run_name(&how.run)?;
         routes.forget_all();
-        // The lock is ours, so every stage that is still there is a dead run's.
-        for (_, stages) in place::own_dirs(&routes, STAGE)? {
-            let mut names = Vec::new();
-            disk.list(&stages, &mut |found| {
-                names.push(found.name);
-                true
-            })?;
-            for name in names {
-                remove_tree(&*disk, &stages, &name)?;
-            }
-        }
+        place::clear_stages(&routes)?;
         let root = Arc::new(Place::open(&routes.observer, &routes.root.spot.dir, &run)?);
         let places = Mutex::new(BTreeMap::from([(routes.root.spot.dev, root)]));
         Ok(Self {

@@ -14,6 +14,7 @@ use super::super::observe::Observer;
 use super::super::own::{make_dir, own_dir, read_small, write_small};
 use super::super::probe::is_honest;
 use super::super::route::{Routes, Step};
+use super::super::tree::remove_tree;
 
 /// Drafts of runs, below `.syncline`.
 pub(crate) const STAGE: &[u8] = b"stage";
@@ -191,4 +192,19 @@ pub(crate) fn own_dirs<D: Disk>(routes: &Routes<D>, below: &[u8]) -> Result<Vec<
         }
     }
     Ok(found)
+}
+
+/// Clears every stage. The caller has the root's lock, so each that is still there is a dead run's.
+pub(crate) fn clear_stages<D: Disk>(routes: &Routes<D>) -> Result<()> {
+    for (_, stages) in own_dirs(routes, STAGE)? {
+        let mut names = Vec::new();
+        routes.disk.list(&stages, &mut |found| {
+            names.push(found.name);
+            true
+        })?;
+        for name in names {
+            remove_tree(&*routes.disk, &stages, &name)?;
+        }
+    }
+    Ok(())
 }

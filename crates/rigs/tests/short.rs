@@ -1,0 +1,87 @@
+//! Short turns of the rigs, for every commit; `make soak` takes the long ones.
+//!
+//! How long: `RIG_SECONDS` for each test (40 unless said). What cannot run here says why and is skipped.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::time::Duration;
+
+use syncline_rigs::cut::{self, Extent, Work};
+use syncline_rigs::image::Mounting;
+use syncline_rigs::kill::{self, Amount};
+use syncline_rigs::program::binary;
+use syncline_rigs::scenario::Scenario;
+
+fn time() -> Duration {
+    let asked = std::env::var("RIG_SECONDS").ok();
+    Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(40))
+}
+
+fn seed() -> u64 {
+    let asked = std::env::var("RIG_SEED").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn killed(name: &str) {
+    let scenario = Scenario::named(name).unwrap();
+    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::For(time()), seed(), None).unwrap();
+    println!("{}", outcome.line(name));
+    assert!(outcome.green(), "{:#?}", outcome.violations);
+}
+
+#[test]
+fn s23_killed_during_a_first_copy() {
+    killed("first-copy");
+}
+
+#[test]
+fn s23_killed_during_an_update() {
+    killed("update-with-trash");
+}
+
+#[test]
+fn s23_killed_where_a_file_meets_a_directory() {
+    killed("file-against-directory");
+}
+
+#[test]
+fn s23_killed_while_both_versions_are_kept() {
+    killed("keep-both");
+}
+
+fn cut(work: Work) {
+    if !syncline_rigs::is_root() {
+        println!("skipped: mounting an image needs root");
+        return;
+    }
+    let exe = binary().unwrap();
+    let mut all = cut::Outcome::default();
+    for mounting in Mounting::BOTH {
+        let extent = Extent {
+            cuts: 1000,
+            peer_cuts: 20,
+            time: Some(time() * 3 / 4),
+            files: 1000,
+            seed: seed(),
+            place: None,
+        };
+        let outcome = cut::rig(&exe, mounting, work, &extent).unwrap();
+        println!(
+            "{}",
+            outcome.line(&format!("mount={} work={}", mounting.name(), work.name()))
+        );
+        all.join(&outcome);
+    }
+    assert!(all.whole(), "{:#?}", all.violations);
+    assert!(all.proves(), "the cuts prove nothing: {}", all.line("all"));
+}
+
+#[test]
+fn s23_power_cut_during_a_first_copy() {
+    cut(Work::FirstCopy);
+}
+
+#[test]
+fn s23_power_cut_during_an_update() {
+    cut(Work::Update);
+}
