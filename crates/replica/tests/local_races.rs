@@ -137,7 +137,7 @@ fn s23_killed_at_any_change_every_path_is_whole_and_nothing_is_lost() {
                 let mut kept = Vec::new();
                 if let Ok(mut walk) = replica.trash_list("run-1").await {
                     while let Some(rows) = walk.next().await.unwrap() {
-                        for seen in rows {
+                        for seen in rows.into_iter().filter(|seen| seen.what.entry.is_file()) {
                             let at = syncline_model::TrashRef {
                                 run: "run-1".into(),
                                 path: seen.slot.path(),
