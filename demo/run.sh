@@ -60,10 +60,10 @@ run 0 syncline sync docs backup
 same docs backup
 
 say "2. Two people and a bucket. The S3 server is a small one of our own."
-mkdir -p s3/team
-s3-server s3 > server.env &
+mkdir s3
+s3-server s3 team > server.env &
 server=$!
-for _ in $(seq 100); do grep -q AWS_SECRET_ACCESS_KEY server.env && break; sleep 0.1; done
+for _ in $(seq 100); do grep -q AWS_REGION server.env && break; sleep 0.1; done
 set -a
 # shellcheck disable=SC1091
 . ./server.env
@@ -85,8 +85,8 @@ edit ben/README.md "Ben's last line"
 run 0 syncline -C anna sync
 run 1 syncline -C ben status
 say "Ben looks at the plan first, then carries out just that. The conflict keeps both versions (exit 1)."
-run 1 syncline -C ben sync --plan plan.jsonl
-run 1 syncline -C ben apply plan.jsonl
+run 1 syncline -C ben sync --plan ../plan.jsonl
+run 1 syncline -C ben apply ../plan.jsonl
 run 0 syncline -C ben conflicts
 run 0 syncline -C ben resolve --all --keep left
 run 0 syncline -C ben sync

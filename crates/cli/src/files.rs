@@ -189,8 +189,7 @@ impl Files {
         let fail = |fault| located(fault, path);
         let (above, name) = split(path)?;
         let dir = self.dir(above).map_err(fail)?;
-        let mut draft_name = name.as_bytes().iter().take(200).copied().collect::<Vec<u8>>();
-        draft_name.extend_from_slice(format!(".draft-{}", std::process::id()).as_bytes());
+        let draft_name = draft_name(name);
         match self.disk.remove(&dir, &draft_name, false) {
             Err(fault) if !fault.is(Kind::NotFound) => return Err(fail(fault)),
             _ => {}
@@ -273,6 +272,13 @@ fn located(fault: Fault, path: &Path) -> Fault {
         at: shown(path.as_os_str()),
         ..fault
     }
+}
+
+/// The name under which `name` is written before it appears.
+pub fn draft_name(name: &OsStr) -> Vec<u8> {
+    let mut draft = name.as_bytes().iter().take(200).copied().collect::<Vec<u8>>();
+    draft.extend_from_slice(format!(".draft-{}", std::process::id()).as_bytes());
+    draft
 }
 
 /// The directory and the last name of a path that has one.

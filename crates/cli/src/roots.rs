@@ -249,7 +249,7 @@ pub fn buckets_apart(left: &Place, right: &Place) -> Result<()> {
     Err(Fault::new(Kind::Invalid, what, "").hint("name two places that do not overlap"))
 }
 
-/// A pattern that matches exactly the directory at `path` (bytes, relative to the root).
+/// A pattern that matches exactly what is at `path` (relative to the root) and below it.
 pub fn exact_pattern(path: &Path) -> Vec<u8> {
     let mut out = vec![b'/'];
     for &b in path.as_os_str().as_bytes() {
@@ -258,7 +258,6 @@ pub fn exact_pattern(path: &Path) -> Vec<u8> {
         }
         out.push(b);
     }
-    out.push(b'/');
     out
 }
 
@@ -377,6 +376,6 @@ mod tests {
     #[test]
     fn names_in_the_mount_table_are_read_back() {
         assert_eq!(unescaped(b"/a\\040b\\134c"), PathBuf::from("/a b\\c"));
-        assert_eq!(exact_pattern(Path::new("a b/[c]*")), b"/a\\ b/\\[c\\]\\*/");
+        assert_eq!(exact_pattern(Path::new("a b/[c]*")), b"/a\\ b/\\[c\\]\\*");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: our own state never takes part, whatever the rules say; a bad rule is named by file and line, never by its text (SR3).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use syncline_model::{Entry, Fault, Kind, RelPath, Result, Scope, Side, replica::
 use syncline_replica::Replica;
 
 use crate::args::FilterArg;
-use crate::files::{Files, TEXT_MAX};
+use crate::files::{Files, TEXT_MAX, draft_name};
 use crate::open::Opened;
 use crate::place::shown;
 use crate::roots::exact_pattern;
@@ -19,7 +21,13 @@ use crate::roots::exact_pattern;
 const IGNORE: &str = ".synclineignore";
 
 /// The filter of a run.
-pub async fn filter(files: &Files, opened: &Opened, rules: &[FilterArg]) -> Result<Arc<Filter>> {
+/// `plan` is a file of ours that is being written, perhaps within a root.
+pub async fn filter(
+    files: &Files,
+    opened: &Opened,
+    rules: &[FilterArg],
+    plan: Option<&Path>,
+) -> Result<Arc<Filter>> {
     let mut filter = Filter::default();
     let mut before: Option<Vec<u8>> = None;
     for side in Side::BOTH {
@@ -47,6 +55,22 @@ pub async fn filter(files: &Files, opened: &Opened, rules: &[FilterArg]) -> Resu
     for side in Side::BOTH {
         if let Some(own) = &opened.own[side] {
             filter.option(false, &exact_pattern(own)).map_err(bad)?;
+        }
+    }
+    if let Some((dir, name)) = plan.and_then(|plan| Some((plan.parent()?, plan.file_name()?))) {
+        let held = files.dir(dir)?;
+        let dir = files.canonical(&held)?;
+        for side in Side::BOTH {
+            let Some(below) = opened.places[side]
+                .dir()
+                .and_then(|root| dir.strip_prefix(root).ok())
+            else {
+                continue;
+            };
+            for name in [name.as_bytes(), &draft_name(name)] {
+                let path = below.join(OsStr::from_bytes(name));
+                filter.option(false, &exact_pattern(&path)).map_err(bad)?;
+            }
         }
     }
     Ok(Arc::new(filter))

@@ -122,7 +122,8 @@ impl Open {
     /// What the engine is asked for, filter included.
     async fn options(&self, world: &World, once: &Once) -> Result<Options> {
         let mut options = self.kept.options();
-        options.filter = takes_part::filter(&world.files, &self.opened, &self.kept.filter).await?;
+        let plan = once.plan.as_deref().filter(|file| file.as_os_str() != "-");
+        options.filter = takes_part::filter(&world.files, &self.opened, &self.kept.filter, plan).await?;
         options.only = self.meant.paths(&once.only)?;
         if options.only.iter().any(RelPath::is_root) {
             options.only.clear();
