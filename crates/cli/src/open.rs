@@ -92,6 +92,8 @@ pub struct Opened {
     pub state: PathBuf,
     /// Where our own state lies within the sides.
     pub own: Pair<Option<PathBuf>>,
+    /// The session had been begun before this command.
+    pub known: bool,
     /// RIGHT, if it was made by this command.
     made: Option<PathBuf>,
     meters: Vec<Meter>,
@@ -202,6 +204,7 @@ impl World {
             own,
             known,
         } = looked;
+        let was_known = known.is_some();
         let state = match known {
             Some(known) => known.dir,
             None => self.states.dir(&places.left.text, &places.right.text),
@@ -247,6 +250,7 @@ impl World {
             sides: Pair::new(left, right),
             state,
             own,
+            known: was_known,
             made,
             meters,
             _gate: gate,

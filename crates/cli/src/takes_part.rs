@@ -21,16 +21,22 @@ use crate::roots::exact_pattern;
 const IGNORE: &str = ".synclineignore";
 
 /// The filter of a run.
-/// `plan` is a file of ours that is being written, perhaps within a root.
+/// `agreed` spares a question to a bucket: its copy was agreed on with ours, and a newer one comes with this run and counts
+/// from the next one on. `plan` is a file of ours that is being written, perhaps within a root.
 pub async fn filter(
     files: &Files,
     opened: &Opened,
     rules: &[FilterArg],
+    agreed: bool,
     plan: Option<&Path>,
 ) -> Result<Arc<Filter>> {
     let mut filter = Filter::default();
     let mut before: Option<Vec<u8>> = None;
     for side in Side::BOTH {
+        let other_is_local = opened.places[side.other()].dir().is_some();
+        if agreed && opened.places[side].dir().is_none() && other_is_local {
+            continue;
+        }
         let Some(bytes) = ignore_file(&*opened.sides[side]).await? else {
             continue;
         };

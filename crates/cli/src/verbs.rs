@@ -120,10 +120,12 @@ struct Open {
 
 impl Open {
     /// What the engine is asked for, filter included.
-    async fn options(&self, world: &World, once: &Once) -> Result<Options> {
+    async fn options(&self, world: &World, what: &str, once: &Once) -> Result<Options> {
         let mut options = self.kept.options();
         let plan = once.plan.as_deref().filter(|file| file.as_os_str() != "-");
-        options.filter = takes_part::filter(&world.files, &self.opened, &self.kept.filter, plan).await?;
+        let agreed = self.opened.known && what == "sync";
+        let (files, rules) = (&world.files, &self.kept.filter);
+        options.filter = takes_part::filter(files, &self.opened, rules, agreed, plan).await?;
         options.only = self.meant.paths(&once.only)?;
         if options.only.iter().any(RelPath::is_root) {
             options.only.clear();

@@ -30,7 +30,7 @@ pub async fn undo(
 ) -> Result<Done> {
     let open = open_known(world, which, &once, false, face).await?;
     stopped(stop)?;
-    let options = open.options(world, &once).await?;
+    let options = open.options(world, "undo", &once).await?;
     let report = open.session.undo(name, &options, face, stop).await?;
     Ok(Done::run(report, &open.opened, once.dry_run))
 }
@@ -83,7 +83,7 @@ pub async fn restore(
     let open = open_known(world, which, &once, false, face).await?;
     stopped(stop)?;
     let paths = open.meant.paths(paths)?;
-    let options = open.options(world, &once).await?;
+    let options = open.options(world, "restore", &once).await?;
     let report = open.session.restore(&paths, from, &options, face, stop).await?;
     Ok(Done::run(report, &open.opened, once.dry_run))
 }

@@ -38,7 +38,7 @@ pub async fn resolve(
     let open = open_known(world, which, &once, false, face).await?;
     stopped(stop)?;
     let paths = paths.map(|typed| open.meant.paths(typed)).transpose()?;
-    let options = open.options(world, &once).await?;
+    let options = open.options(world, "resolve", &once).await?;
     let report = open
         .session
         .resolve(paths.as_deref(), keep, &options, face, stop)

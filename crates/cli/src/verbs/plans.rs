@@ -97,7 +97,7 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
     };
     let open = open(world, meant, Kept::default(), how).await?;
     stopped(stop)?;
-    let options = open.options(world, &once).await?;
+    let options = open.options(world, "apply", &once).await?;
     let mut whole = Cursor::new(first).chain(plan);
     let report = open.session.apply(&mut whole, &options, face, stop).await?;
     Ok(Done::run(report, &open.opened, once.dry_run))

@@ -65,7 +65,7 @@ async fn begun(
     stop: &Stop,
 ) -> Result<Done> {
     stopped(stop)?;
-    let mut options = open.options(world, &once).await?;
+    let mut options = open.options(world, what, &once).await?;
     options.writes = match what {
         "push" => Pair::new(false, true),
         "pull" => Pair::new(true, false),

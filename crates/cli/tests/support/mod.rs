@@ -151,7 +151,7 @@ fn walk(dir: &Path, below: &str, found: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         let name = format!("{below}{}", entry.file_name().to_string_lossy());
-        if name == ".syncline" {
+        if entry.file_name() == ".syncline" {
             continue;
         }
         if entry.file_type().unwrap().is_dir() {

@@ -1,0 +1,262 @@
+//! Repositories on a bucket, with the real binary and an S3 server of our own.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests look at the real disk"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::Desk;
+use syncline_testkit::s3_server::S3Server;
+
+/// A server with the bucket `team`, and a desk that knows its keys.
+struct Office {
+    _runtime: tokio::runtime::Runtime,
+    _server: S3Server,
+    desk: Desk,
+}
+
+fn office() -> Office {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let desk = Desk::new();
+    let (server, double) = runtime.block_on(S3Server::start_in(desk.dir("s3"), 0)).unwrap();
+    double.make_bucket("team").unwrap();
+    let desk = desk
+        .with("AWS_ENDPOINT_URL", server.endpoint.url.clone())
+        .with("AWS_ACCESS_KEY_ID", server.endpoint.id.clone())
+        .with("AWS_SECRET_ACCESS_KEY", server.endpoint.secret.clone())
+        .with("AWS_REGION", "us-east-1");
+    Office {
+        _runtime: runtime,
+        _server: server,
+        desk,
+    }
+}
+
+#[test]
+fn b9_init_adopts_what_is_there_and_says_so() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "x");
+    desk.write("anna/d/y", "y");
+    desk.write("other/z", "z");
+    let said = desk.ends(0, &["init", "s3://team/docs", "anna"]);
+    assert!(said.out.contains("holds nothing"), "{}", said.out);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    // Another prefix of the same bucket, and one that only begins alike.
+    desk.ends(0, &["sync", "other", "s3://team/docs2"]);
+    // A used place.
+    desk.write("ben/x", "x");
+    let said = desk.ends(0, &["init", "s3://team/docs", "ben"]);
+    assert!(
+        said.out.contains("synced before") && said.out.contains("at least"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("adopted"), "{}", said.out);
+    let ended = desk.ends(0, &["-C", "ben", "sync", "--json"]);
+    let copied = ended
+        .events("step")
+        .into_iter()
+        .filter(|step| step["action"] != "metadata");
+    assert!(
+        copied
+            .into_iter()
+            .all(|step| step["side"] == "left" && step["path"] != "x"),
+        "{}",
+        ended.out
+    );
+    assert_eq!(desk.tree("ben"), desk.tree("anna"));
+    // Twice: the same place is fine and keeps old options, another one is refused.
+    desk.ends(0, &["init", "s3://team/docs", "ben", "--exclude", "*.tmp"]);
+    let said = desk.ends(0, &["-C", "ben/d", "init", "s3://team/docs", "..", "--jobs", "2"]);
+    assert!(said.out.contains("already"), "{}", said.out);
+    let kept = desk.read("ben/.syncline/repository.toml").unwrap();
+    assert!(kept.contains("*.tmp") && kept.contains("jobs = 2"), "{kept}");
+    let said = desk.ends(64, &["init", "s3://team/else", "ben"]);
+    assert!(
+        said.err.contains("s3://team/docs") && said.err.contains("syncline leave"),
+        "{}",
+        said.err
+    );
+    // Nested: one of its own, and the outer one says so.
+    let said = desk.ends(0, &["init", "s3://team/inner", "anna/d"]);
+    assert!(said.out.contains("within the repository"), "{}", said.out);
+    desk.ends(0, &["-C", "anna/d", "sync"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.ends(0, &["clone", "s3://team/inner", "inner"]);
+    assert_eq!(desk.tree("inner").into_keys().collect::<Vec<_>>(), ["y"]);
+    desk.ends(0, &["clone", "s3://team/docs", "again"]);
+    assert_eq!(desk.tree("again"), desk.tree("anna"));
+    assert!(!desk.path("again/d/.syncline").exists());
+    // Nothing outside a prefix was touched.
+    desk.ends(0, &["clone", "s3://team/docs2", "third"]);
+    assert_eq!(desk.tree("third").into_keys().collect::<Vec<_>>(), ["z"]);
+}
+
+#[test]
+fn push_and_pull_do_their_part_of_the_same_merge() {
+    let office = office();
+    let desk = &office.desk;
+    for name in ["x", "y", "d/z", "gone"] {
+        desk.write(&format!("anna/{name}"), name);
+    }
+    desk.ends(0, &["-C", "anna", "init", "s3://team"]);
+    desk.ends(0, &["-C", "anna", "push", "x", "gone"]);
+    desk.ends(0, &["clone", "s3://team", "ben"]);
+    assert_eq!(desk.tree("ben").into_keys().collect::<Vec<_>>(), ["gone", "x"]);
+    desk.ends(0, &["-C", "anna/d", "push", "z"]);
+    desk.ends(0, &["-C", "anna", "push"]);
+    desk.write("ben/x", "from Ben");
+    desk.remove("ben/gone");
+    desk.write("ben/new", "new");
+    desk.ends(0, &["-C", "ben", "push"]);
+    assert!(desk.read("ben/y").is_none());
+    // B3: a colleague's update comes with a pull; what Anna did meanwhile waits.
+    desk.write("anna/y", "from Anna");
+    desk.ends(0, &["-C", "anna", "pull"]);
+    assert_eq!(
+        (desk.read("anna/x").as_deref(), desk.read("anna/gone")),
+        (Some("from Ben"), None)
+    );
+    desk.ends(0, &["-C", "ben", "sync"]);
+    assert_eq!(desk.read("ben/y").as_deref(), Some("y"));
+    let status = desk.ends(0, &["-C", "anna", "status", "--json"]);
+    let paths: Vec<_> = status
+        .events("step")
+        .iter()
+        .map(|step| step["path"].clone())
+        .collect();
+    assert_eq!(paths, [json!("y")]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.ends(0, &["-C", "ben", "sync"]);
+    assert_eq!(desk.tree("ben"), desk.tree("anna"));
+    // A pass over what did not change asks for listings alone.
+    let summary = desk.ends(0, &["-C", "anna", "sync", "--json"]).summary();
+    let requests = &summary["requests"];
+    assert!(requests["list"].as_u64().unwrap() > 0, "{summary}");
+    assert_eq!(
+        (&requests["put"], &requests["delete"]),
+        (&json!(0), &json!(0)),
+        "{summary}"
+    );
+    assert!(
+        requests["get"].as_u64().unwrap() + requests["head"].as_u64().unwrap() <= 2,
+        "{summary}"
+    );
+}
+
+#[test]
+fn conflicts_wait_in_push_and_pull_and_are_settled_by_command() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "x");
+    desk.ends(0, &["-C", "anna", "init", "s3://team/p"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.ends(0, &["clone", "s3://team/p", "ben"]);
+    desk.write("anna/x", "Anna");
+    desk.ends(0, &["-C", "anna", "push"]);
+    desk.write("ben/x", "Ben!");
+    desk.ends(1, &["-C", "ben", "push"]);
+    desk.ends(1, &["-C", "ben", "pull"]);
+    assert_eq!(
+        (desk.tree("ben").len(), desk.read("ben/x").as_deref()),
+        (1, Some("Ben!"))
+    );
+    desk.ends(1, &["-C", "ben", "sync"]);
+    assert_eq!(desk.tree("ben").len(), 2);
+    desk.ends(0, &["-C", "ben", "resolve", "x", "--keep", "both"]);
+    desk.ends(0, &["-C", "ben", "sync"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    assert_eq!(desk.tree("ben"), desk.tree("anna"));
+    desk.ends(0, &["leave", "ben"]);
+    desk.ends(64, &["-C", "ben", "sync"]);
+    assert_eq!(desk.tree("ben").len(), 2);
+}
+
+#[test]
+fn sk1_keys_that_are_refused_end_with_4_and_are_not_repeated() {
+    let office = office();
+    let desk = office.desk.with("AWS_SECRET_ACCESS_KEY", "CANARY/CANARY");
+    desk.write("a/x", "x");
+    for words in [
+        &["sync", "a", "s3://team/p"][..],
+        &["sync", "a", "s3://team/p", "-v", "--json"],
+        &["doctor", "s3://team/p"],
+    ] {
+        let ended = desk.ends(4, words);
+        assert!(
+            !ended.out.contains("CANARY") && !ended.err.contains("CANARY"),
+            "{}{}",
+            ended.out,
+            ended.err
+        );
+    }
+    assert!(!desk.path("a/.syncline/marker.json").exists());
+}
+
+#[test]
+fn a_bucket_that_is_not_there_ends_with_4() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("a/x", "x");
+    let ended = desk.ends(4, &["sync", "a", "s3://nowhere/p"]);
+    assert!(ended.err.contains("nowhere"), "{}", ended.err);
+}
+
+#[test]
+fn doctor_shows_what_a_bucket_can_and_the_least_policy() {
+    let office = office();
+    let desk = &office.desk;
+    let ended = desk.ends(0, &["doctor", "s3://team/docs"]);
+    for word in [
+        "conditional writes",
+        "listings in order",
+        "s3:PutObject",
+        "arn:aws:s3:::team/docs/*",
+    ] {
+        assert!(ended.out.contains(word), "{word}: {}", ended.out);
+    }
+}
+
+#[test]
+fn a_store_of_the_config_file_is_named() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write(
+        "home/.config/syncline/config.toml",
+        "[defaults]\nexclude-typo = 1\n",
+    );
+    desk.write("a/x", "x");
+    assert!(desk.ends(64, &["sync", "a", "work:p"]).err.contains("line 2"));
+    desk.write(
+        "home/.config/syncline/config.toml",
+        "[defaults]\nfilter = [{exclude = \"*.o\"}]\n[store.work]\nurl = \"s3://team/w\"\n",
+    );
+    desk.write("a/x.o", "o");
+    desk.ends(0, &["sync", "a", "work:p"]);
+    desk.ends(0, &["clone", "s3://team/w/p", "b"]);
+    assert_eq!(desk.tree("b").into_keys().collect::<Vec<_>>(), ["x"]);
+    desk.ends(0, &["log", "--of", "a", "work:p"]);
+}
+
+#[test]
+fn s37_places_in_a_bucket_do_not_overlap() {
+    let office = office();
+    let desk = &office.desk;
+    for (left, right, said) in [
+        ("s3://team/a", "s3://team/a/", "same place"),
+        ("s3://team", "s3://team/a", "within each other"),
+        ("s3://team/a/b", "s3://team/a", "within each other"),
+    ] {
+        let ended = desk.ends(64, &["sync", left, right]);
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+}
