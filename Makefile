@@ -27,10 +27,13 @@ doc:
 # All that takes hours: every triple of small trees, all kill points, all power cuts, many seeds.
 soak: ready-tests
 	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-capture --no-fail-fast
+	$(CARGO) build --locked --release -p syncline-cli -p syncline-rigs --bins
+	target/release/kill-rig
+	target/release/cut-rig --cuts 1000
 
 # Bugs switched back in, one after the other: each must be found.
 zoo: ready-tests
-	$(CARGO) test --locked --release -p syncline-testkit --test zoo -- --ignored --nocapture
+	$(CARGO) run --locked -p syncline-rigs --bin zoo
 
 bench: ready-tests
 	$(CARGO) build --locked --release -p syncline-cli -p syncline-testkit --bins

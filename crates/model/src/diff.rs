@@ -52,7 +52,7 @@ fn unchanged(before: Option<&Observation>, now: Option<&mut Observation>, checks
         (Some(before), Some(now)) => (before, now),
         _ => return false,
     };
-    if moved_file_system(before, now) {
+    if moved_file_system(before, now) && !crate::zoo::on("mount-point-believed") {
         now.entry = Entry::Opaque(Why::Mount);
         return false;
     }

@@ -19,6 +19,7 @@ pub mod path;
 pub mod plan;
 pub mod replica;
 pub mod retain;
+pub mod zoo;
 
 pub use entry::{
     Change, Content, Digest, Entry, From, LinkId, Meta, Observation, Owner, Sameness, Special, Stamp, Tag,

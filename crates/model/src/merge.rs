@@ -106,7 +106,11 @@ impl<'r> Merge<'r> {
 
     /// Takes the next slot; decisions that are ripe are appended to `out`. `Corrupt` when out of order.
     pub fn push(&mut self, mut triple: Triple, out: &mut Vec<Decision>) -> Result<()> {
-        if self.last.as_ref().is_some_and(|last| *last >= triple.slot) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| *last >= triple.slot && !crate::zoo::on("order-not-checked"))
+        {
             return Err(Fault::new(
                 Kind::Corrupt,
                 "merge: a name is out of order",

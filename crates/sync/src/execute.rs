@@ -276,7 +276,7 @@ impl<'a> Execution<'a> {
         for (job, fault) in failures {
             done.extend(self.outcome(job, Err(fault))?);
         }
-        if staged.iter().any(|job| job.staged.is_some()) {
+        if staged.iter().any(|job| job.staged.is_some()) && !syncline_model::zoo::on("rename-before-data") {
             self.flush().await?;
         }
         if self.stop.hard() {

@@ -107,7 +107,9 @@ impl<'a> Planner<'a> {
     async fn look(&self, rule: &Rule, scope: &Scope) -> Result<Dirty> {
         let mut join = Join::open(self.sides, self.base, scope, rule, self.options.checksum).await?;
         let (mut rows, mut ends) = (self.shelf.sorter()?, self.shelf.sorter()?);
-        let may_move = self.options.mode != Mode::Copy && !self.base.is_empty()?;
+        let may_move = !syncline_model::zoo::on("moves-not-followed")
+            && self.options.mode != Mode::Copy
+            && !self.base.is_empty()?;
         while let Some(triples) = join.next(CHUNK).await? {
             for triple in triples {
                 if may_move {

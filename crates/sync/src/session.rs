@@ -245,7 +245,9 @@ impl Session {
         let learns = busy || draft.shifted;
         let writes = Pair::new(learns, learns);
         // Before the first step: the copies that a killed run made are no conflict to any later one.
-        self.note_conflicts(&begun.run, &conflicts)?;
+        if !syncline_model::zoo::on("conflict-noted-late") {
+            self.note_conflicts(&begun.run, &conflicts)?;
+        }
         self.raise(before, &writes, options, monitor).await?;
         let report = if busy {
             let execution = self

@@ -21,7 +21,7 @@ impl Trust {
         let (Some(began), Tag::Stamp(stamp)) = (self.began[side], &seen.tag) else {
             return seen;
         };
-        if nanos(stamp.ctime) + TICK < nanos(began) {
+        if nanos(stamp.ctime) + TICK < nanos(began) || syncline_model::zoo::on("racy-trusted") {
             seen
         } else {
             distrust(seen)

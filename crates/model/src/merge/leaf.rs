@@ -42,7 +42,8 @@ impl Merge<'_> {
         }
         let seen = &located.seen;
         let gone = triple.based(on.other()).is_some();
-        let changed = triple.based(on).is_none_or(|base| self.changed(base, seen));
+        let edited = triple.based(on).is_none_or(|base| self.changed(base, seen));
+        let changed = edited && !(gone && crate::zoo::on("edit-loses"));
         if changed || (!gone && triple.based(on).is_none()) {
             match self.survive(out) {
                 Ground::Both => {

@@ -147,6 +147,9 @@ impl<D: Disk> Lister<D> {
         };
         let own = self.view.hide_own && was_dir && name == OWN_DIR.as_bytes();
         if own || self.view.filter.excludes(listed.path_bytes(), was_dir) {
+            if syncline_model::zoo::on("excluded-is-deleted") {
+                return Ok(None);
+            }
             return opaque(Observation {
                 entry: Entry::Opaque(Why::Excluded),
                 tag: Tag::None,

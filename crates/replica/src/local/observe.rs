@@ -177,7 +177,9 @@ pub(crate) fn still(expect: &Observation, now: &Stat, fs: u64, ctime: bool) -> b
         .is_none_or(|mtime| mtime == now.mtime);
     let same_inode = expect.tag.stamp().is_none_or(|stamp| {
         let proved = [Time::NEVER, now.ctime, instead(now)].contains(&stamp.ctime);
-        stamp.inode == now.inode && stamp.fs == fs && (!ctime || proved)
+        stamp.inode == now.inode
+            && stamp.fs == fs
+            && (!ctime || proved || syncline_model::zoo::on("ctime-ignored"))
     });
     alike && same_time && same_inode
 }

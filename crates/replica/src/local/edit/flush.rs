@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<D: Disk> LocalEdit<D> {
     pub(super) fn barrier(&self) -> Result<()> {
-        if self.how.durability == Durability::None {
+        if self.how.durability == Durability::None || syncline_model::zoo::on("barrier-skipped") {
             return Ok(());
         }
         let todo = std::mem::take(&mut *held(&self.unsynced));

@@ -117,7 +117,11 @@ impl<D: Disk> LocalEdit<D> {
         alive: Arc<()>,
     ) -> Result<Self> {
         let disk = Arc::clone(&routes.disk);
-        let run = place::run_name(&how.run)?;
+        let run = place::run_name(if syncline_model::zoo::on("trash-overwritten") {
+            "run"
+        } else {
+            &how.run
+        })?;
         routes.forget_all();
         place::clear_stages(&routes)?;
         let root = Arc::new(Place::open(&routes.observer, &routes.root.spot.dir, &run)?);
