@@ -14,7 +14,7 @@ use bytes::Bytes;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
-    Side, Slot, Step, Time,
+    Side, Slot, Source, Step, Time,
 };
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
@@ -767,15 +767,31 @@ async fn stage(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
         return Ok(());
     };
     let edit = edit_of(hands, step.side)?;
-    let inner = hands.sides[source.side]
-        .read(&source.path, &source.seen, 0)
-        .await?;
+    let replica = &hands.sides[source.side];
+    let new = &with_attributes(&**replica, source, new).await?;
+    let inner = replica.read(&source.path, &source.seen, 0).await?;
     let body = Box::new(Counted {
         inner,
         hands: hands.clone(),
     });
     job.staged = Some(edit.stage(&step.change.path, new, body).await?);
     Ok(())
+}
+
+/// What a listing does not tell of a file: the time and mode that another tool put beside an object.
+async fn with_attributes(replica: &dyn Replica, source: &Source, new: &Entry) -> Result<Entry> {
+    let mut new = new.clone();
+    let untold = new.meta().is_some_and(|meta| meta.mtime.is_none());
+    if !untold || !replica.profile().classes.times || replica.profile().stable_ids {
+        return Ok(new);
+    }
+    let found = replica.find(&source.path, &Scope::default()).await?;
+    if let (Some(meta), Some(found)) = (new.meta_mut(), found.as_ref().and_then(|seen| seen.entry.meta())) {
+        meta.mtime = found.mtime;
+        meta.mode = meta.mode.or(found.mode);
+        meta.owner = meta.owner.or(found.owner);
+    }
+    Ok(new)
 }
 
 /// Makes a step visible. What stands there already, exactly as wanted, counts as done: an earlier run was killed
