@@ -24,10 +24,11 @@ nextest:
 doc:
 	$(CARGO) test --locked --workspace --doc
 
-# All that takes hours: every triple of small trees, all kill points, all power cuts, many seeds.
+# All that takes hours: every triple of small trees, every kill point, a thousand power cuts, all that tests leave out.
 soak: ready-tests
-	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-capture --no-fail-fast
-	$(CARGO) build --locked --release -p syncline-cli -p syncline-rigs --bins
+	$(CARGO) build --locked --release --workspace --bins
+	SYNCLINE_EXHAUSTIVE=all $(CARGO) test --locked --release -p syncline-model --test exhaustive_merge -- --nocapture
+	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-fail-fast
 	target/release/kill-rig
 	target/release/cut-rig --cuts 1000
 
