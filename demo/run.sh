@@ -3,7 +3,7 @@
 # type it, and every result is checked. Nothing outside a temporary directory is touched.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${SYNCLINE_BIN:-$root/target/debug}
+bin=${SYNCLINE_BIN_DIR:-$root/target/debug}
 work=$(mktemp -d)
 server=
 finish() {
