@@ -67,6 +67,15 @@ impl S3Store {
         ask.header("x-amz-copy-source-if-match", etag)
     }
 
+    /// The reply to HEAD has no body that says why; that to GET has one.
+    async fn why_denied(&self, key: &Key, fault: Fault) -> Fault {
+        let ask = Ask::new(Method::GET, Request::Get, "stat").key(key);
+        match self.0.send(ask.header("range", "bytes=0-0")).await {
+            Err(why) if why.is(Kind::Denied) => why,
+            _ => fault.retry(true),
+        }
+    }
+
     /// Copies, whatever the capabilities say.
     async fn copied(
         &self,
@@ -193,8 +202,11 @@ impl Store for S3Store {
 
     async fn stat(&self, key: &Key) -> Result<Blob> {
         let ask = Ask::new(Method::HEAD, Request::Head, "stat").key(key);
-        let reply = self.0.send(ask).await?;
-        self.0.blob(key, reply.headers(), None)
+        match self.0.send(ask).await {
+            Ok(reply) => self.0.blob(key, reply.headers(), None),
+            Err(fault) if fault.is(Kind::Denied) => Err(self.why_denied(key, fault).await),
+            Err(fault) => Err(fault),
+        }
     }
 
     async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {

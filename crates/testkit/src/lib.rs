@@ -4,6 +4,7 @@
 
 pub mod disk_conformance;
 pub mod env;
+pub mod fault_proxy;
 pub mod faulty_store;
 pub mod here;
 pub mod mem_store;

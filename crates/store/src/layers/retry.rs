@@ -171,6 +171,7 @@ struct RetrySeen {
     left: Option<u64>,
     blob: Blob,
     inner: Box<dyn Seen>,
+    handed_out: bool,
 }
 
 impl RetrySeen {
@@ -180,7 +181,13 @@ impl RetrySeen {
             range.or((self.start > 0).then(|| (self.start, self.blob.size.saturating_sub(self.start))));
         // Without a tag nothing proves that the rest belongs to the beginning.
         let seen = (self.blob.tag != Tag::None).then_some(&self.blob.tag);
-        self.inner = self.retry.inner.get(&self.key, range, seen).await?;
+        let inner = self.retry.inner.get(&self.key, range, seen).await?;
+        // The caller has seen the first head; a body of another size would not be the one that it promised.
+        if inner.blob().size != self.blob.size {
+            let what = "read: the store told two sizes of one body";
+            return Err(Fault::new(Kind::Corrupt, what, self.retry.inner.label()).retry(true));
+        }
+        self.inner = inner;
         Ok(())
     }
 }
@@ -198,12 +205,15 @@ impl Seen for RetrySeen {
         loop {
             match next {
                 Ok(Some(bytes)) => {
+                    self.handed_out |= !bytes.is_empty();
                     self.start += bytes.len() as u64;
                     self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
                     return Ok(Some(bytes));
                 }
                 Ok(None) => return Ok(None),
                 Err(fault) if self.blob.tag == Tag::None => return Err(fault),
+                // What was handed out may be what is wrong: only the reader can begin again.
+                Err(fault) if fault.is(Kind::Corrupt) && (self.handed_out || tried > 0) => return Err(fault),
                 Err(fault) => {
                     tried += 1;
                     drop(patience.wait(fault, tried).await?);
@@ -409,6 +419,7 @@ impl Store for Retry {
             left,
             blob,
             inner,
+            handed_out: false,
         }))
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use http::Method;
 use md5::{Digest as _, Md5};
 use syncline_model::{Fault, Kind, Result, Tag};
@@ -154,18 +155,20 @@ impl S3Draft {
             .acquire_owned()
             .await
             .map_err(closed)?;
-        let (answer, receiver) = oneshot::channel();
+        let (mut answer, receiver) = oneshot::channel();
         upload.under_way.push((number, receiver));
         let (store, key, id) = (self.store.clone(), self.key.clone(), upload.id.clone());
         self.store.0.options.world.spawn.spawn(Box::pin(async move {
             let _slot = slot;
             let patience = Arc::clone(&store.0.options.patience);
-            // Nobody waits for the answer of a draft that was dropped.
-            let _ = answer.send(
-                patience
-                    .run(|| send_part(&store, &key, &id, number, &bytes, &md5))
-                    .await,
-            );
+            let sent = patience.run(|| send_part(&store, &key, &id, number, &bytes, &md5));
+            futures::pin_mut!(sent);
+            // A draft that is dropped waits for no answer: what is under way ends.
+            let sent = match select(sent, answer.cancellation()).await {
+                Either::Left((sent, _)) => sent,
+                Either::Right(_) => return,
+            };
+            let _ = answer.send(sent);
         }));
         self.collect(false).await
     }
@@ -235,8 +238,14 @@ impl S3Draft {
             String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
         for number in 1..self.next {
             let part = upload.done.get(&number);
-            let part =
-                part.ok_or_else(|| Fault::new(Kind::Bug, "a part is missing", self.store.0.at(&self.key)))?;
+            let part = part.ok_or_else(|| {
+                Fault::new(
+                    Kind::Offline,
+                    "write: a part did not arrive",
+                    self.store.0.at(&self.key),
+                )
+                .retry(false)
+            })?;
             let etag = super::xml::escape(&part.etag);
             text.push_str(&format!(
                 "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"

@@ -35,11 +35,7 @@ pub(crate) fn decoded(text: &str, coded: bool) -> Result<String> {
     let spaced = text.replace('+', "%20");
     match percent_encoding::percent_decode_str(&spaced).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Fault::new(
-            Kind::Corrupt,
-            "list: a key is not UTF-8",
-            text.escape_debug(),
-        )),
+        Err(_) => Err(Fault::new(Kind::Corrupt, "list: a key is not UTF-8", text.escape_debug()).retry(true)),
     }
 }
 
