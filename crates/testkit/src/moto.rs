@@ -40,10 +40,9 @@ impl Moto {
                 if let Some(url) = line
                     .split_whitespace()
                     .find(|word| word.starts_with("http://127.0.0.1:"))
+                    && let Some(sender) = sender.take()
                 {
-                    if let Some(sender) = sender.take() {
-                        let _ = sender.send(url.trim_end_matches('/').to_string());
-                    }
+                    let _ = sender.send(url.trim_end_matches('/').to_string());
                 }
             }
         });

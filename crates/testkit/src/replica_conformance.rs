@@ -3,6 +3,8 @@
 //! Each case gets a fresh, empty, writable replica and looks at it only through the seam. What a profile does not
 //! claim is not asked for.
 
+#![allow(clippy::unwrap_used, clippy::new_ret_no_self, reason = "a suite of tests")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! The S3 store and its layers behind a proxy that lets things go wrong on the wire.
 
+#![allow(clippy::unwrap_used, reason = "a suite of tests")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

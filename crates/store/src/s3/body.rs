@@ -205,12 +205,11 @@ impl Seen for S3Seen {
                 Some(bytes) => {
                     let bytes = self.take(bytes)?;
                     // The last bytes are handed out only when they are proved.
-                    if self.left == 0 {
-                        if let Some(md5) = self.md5.take() {
-                            if Some(<[u8; 16]>::from(md5.finalize())) != self.blob.md5 {
-                                return Err(self.broken("the bytes are not those of the tag"));
-                            }
-                        }
+                    if self.left == 0
+                        && let Some(md5) = self.md5.take()
+                        && Some(<[u8; 16]>::from(md5.finalize())) != self.blob.md5
+                    {
+                        return Err(self.broken("the bytes are not those of the tag"));
                     }
                     if !bytes.is_empty() {
                         return Ok(Some(bytes));

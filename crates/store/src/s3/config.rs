@@ -104,10 +104,11 @@ fn profile_values(text: &str, wanted: &[String]) -> Vec<(String, String)> {
             .and_then(|rest| rest.strip_suffix(']'))
         {
             here = wanted.iter().any(|name| name == head.trim());
-        } else if here && !line.starts_with([' ', '\t', '#', ';']) {
-            if let Some((name, value)) = line.split_once('=') {
-                found.push((name.trim().to_string(), value.trim().to_string()));
-            }
+        } else if here
+            && !line.starts_with([' ', '\t', '#', ';'])
+            && let Some((name, value)) = line.split_once('=')
+        {
+            found.push((name.trim().to_string(), value.trim().to_string()));
         }
     }
     found

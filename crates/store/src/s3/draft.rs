@@ -261,10 +261,11 @@ impl S3Draft {
                 Err(fault) => fault,
             };
             // Only an attempt whose answer was lost can have made what stands in our way.
-            if tried > 0 && (fault.is(Kind::Changed) || no_such_upload(&fault)) {
-                if let Some(blob) = self.ours().await {
-                    return Ok(blob);
-                }
+            if tried > 0
+                && (fault.is(Kind::Changed) || no_such_upload(&fault))
+                && let Some(blob) = self.ours().await
+            {
+                return Ok(blob);
             }
             if fault.is(Kind::Changed) {
                 uploads::discard(&self.store, &self.key, &upload.id).await.ok();
