@@ -1,0 +1,98 @@
+//! The whole engine on simulated disks: random trees, random edits, kills and power cuts at any call, calls that fail, a
+//! user who edits between any two calls; then everything must come together by itself and nothing may be lost.
+//!
+//! `SYNCLINE_SEEDS=N` runs so many worlds, `SYNCLINE_SEED=x` lives through one again and tells its story.
+
+#![allow(clippy::print_stdout, reason = "the figures of a simulation are printed")]
+
+mod user;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use world::{Met, World};
+
+const SEEDS: u64 = 2000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Lives through one seed; every hundredth twice, which must come to the same.
+fn live(seed: u64) -> (Met, Result<(), String>, Vec<String>) {
+    let mut world = World::new(seed);
+    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));
+    let mut lived = lived.unwrap_or_else(|_| Err("a panic".into()));
+    if let (Ok(digest), 0) = (&lived, seed % 100) {
+        let again = World::new(seed).live();
+        if again.as_ref() != Ok(digest) {
+            lived = Err("the same seed came to another end".into());
+        }
+    }
+    (
+        world.met.clone(),
+        lived.map(drop),
+        std::mem::take(&mut world.story),
+    )
+}
+
+#[test]
+fn s23_any_moment_of_any_run_may_be_its_last() {
+    if let Some(seed) = number("SYNCLINE_SEED") {
+        let (met, lived, story) = live(seed);
+        println!("{}\n{met:?}", story.join("\n"));
+        lived.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        return;
+    }
+    let seeds = number("SYNCLINE_SEEDS").unwrap_or(SEEDS);
+    let (next, total) = (AtomicU64::new(0), Mutex::new((Met::default(), Vec::new())));
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let (met, lived, _) = live(seed);
+                    let mut total = total.lock().expect("no panic here");
+                    total.0.join(&met);
+                    if let Err(why) = lived {
+                        total.1.push((seed, why));
+                    }
+                }
+            });
+        }
+    });
+    let (met, mut failed) = total.into_inner().expect("no panic here");
+    failed.sort();
+    println!("{seeds} seeds: {met:#?}");
+    for (seed, why) in failed.iter().take(20) {
+        println!(
+            "{why}\n  SYNCLINE_SEED={seed} cargo test -p syncline-sync --test simulation -- --nocapture"
+        );
+    }
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
+    if seeds >= 200 {
+        for (what, count) in [
+            ("power cuts", met.power_cuts),
+            ("things lost by power cuts", met.lost),
+            ("kills", met.kills),
+            ("conflicts", met.conflicts),
+            ("moves", met.moves),
+            ("edits during runs", met.meddled),
+            ("undone runs", met.undone),
+            ("runs kept after a power cut", met.kept_after_cut),
+        ] {
+            assert!(count > 0, "no {what}: nothing was proved");
+        }
+        for kind in ["Full", "Denied", "Corrupt"] {
+            assert!(
+                met.faults.contains_key(kind),
+                "no fault {kind}: nothing was proved"
+            );
+        }
+    }
+}

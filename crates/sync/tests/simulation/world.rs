@@ -1,0 +1,520 @@
+//! One seed is one world: two trees, a session's state, everything that may go wrong, and what must hold afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use syncline_model::{Action as Deed, Clock, Dice, Fault, Kind, Pair, Policy, Result, Side};
+use syncline_replica::{Durability, LocalOptions, LocalReplica, Replica};
+use syncline_store::disk::Make;
+use syncline_store::{Batch, Disk, Rows, Table};
+use syncline_sync::shelf::DiskShelf;
+use syncline_sync::{Env, Event, MaxDelete, Monitor, Options, Report, Session, Stop};
+use syncline_testkit::env::{FakeClock, LocalSpawn, SeededDice};
+use syncline_testkit::mem_table::MemTable;
+use syncline_testkit::sim_disk::{Action, FsOptions, SimDisk};
+
+use crate::user::{Look, User, What, number_of, root_of};
+
+/// What was met over all seeds: a run of seeds that lacks any of it proves nothing.
+#[derive(Debug, Default, Clone)]
+pub struct Met {
+    pub runs: u64,
+    pub power_cuts: u64,
+    pub lost: u64,
+    pub kills: u64,
+    pub faults: BTreeMap<String, u64>,
+    pub meddled: u64,
+    pub conflicts: u64,
+    pub moves: u64,
+    pub undone: u64,
+    pub edits: u64,
+    pub kept_after_cut: u64,
+}
+
+impl Met {
+    pub fn join(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.power_cuts += other.power_cuts;
+        self.lost += other.lost;
+        self.kills += other.kills;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+        self.meddled += other.meddled;
+        self.conflicts += other.conflicts;
+        self.moves += other.moves;
+        self.undone += other.undone;
+        self.edits += other.edits;
+        self.kept_after_cut += other.kept_after_cut;
+    }
+}
+
+/// The session's table dies with its process, and may be where it dies.
+struct Mortal {
+    table: MemTable,
+    disk: SimDisk,
+    /// Writes until the process is killed at one; negative: never.
+    kill_in: Arc<AtomicI64>,
+}
+
+impl Mortal {
+    fn alive(&self) -> Result<()> {
+        if self.disk.is_killed() {
+            return Err(Fault::new(Kind::Cancelled, "state table: killed", ""));
+        }
+        Ok(())
+    }
+}
+
+impl Table for Mortal {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.alive()?;
+        self.table.get(key)
+    }
+    fn scan(&self, prefix: &[u8], from: &[u8]) -> Rows {
+        self.table.scan(prefix, from)
+    }
+    fn write(&self, batch: Batch) -> Result<()> {
+        if self.kill_in.fetch_sub(1, Ordering::Relaxed) == 0 {
+            self.disk.kill_at_change(0);
+            let _ = self.disk.make(&self.disk.top(), b"never", Make::Dir);
+        }
+        self.alive()?;
+        self.table.write(batch)
+    }
+    fn persist(&self) -> Result<()> {
+        self.alive()?;
+        self.table.persist()
+    }
+}
+
+#[derive(Default)]
+struct Watch {
+    said: Mutex<(u64, u64, Vec<String>)>,
+}
+
+impl Monitor for Watch {
+    fn event(&self, event: Event<'_>) {
+        let mut said = self.said.lock().expect("no panic while told");
+        match event {
+            Event::Step(step) => {
+                said.1 += u64::from(step.action == Deed::Move);
+                said.2.push(format!(
+                    "{} {:?} {}",
+                    step.side.name(),
+                    step.action,
+                    step.change.path
+                ));
+            }
+            Event::Conflict(conflict) => {
+                said.0 += 1;
+                said.2
+                    .push(format!("conflict {:?} {}", conflict.clash, conflict.path));
+            }
+            Event::Problem(problem) => said
+                .2
+                .push(format!("problem {}: {}", problem.path, problem.message)),
+            _ => {}
+        }
+    }
+}
+
+pub struct World {
+    seed: u64,
+    dice: Arc<SeededDice>,
+    disk: SimDisk,
+    table: MemTable,
+    kill_in: Arc<AtomicI64>,
+    clock: FakeClock,
+    session_dice: Arc<SeededDice>,
+    user: User,
+    runtime: tokio::runtime::Runtime,
+    pub met: Met,
+    pub story: Vec<String>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let dice = Arc::new(SeededDice::new(seed));
+        let disk = SimDisk::new();
+        let raw = disk.raw();
+        for (number, name) in [b"left".as_slice(), b"right", b"state"].into_iter().enumerate() {
+            raw.make(&raw.top(), name, Make::Dir).expect("an empty disk");
+            let options = FsOptions {
+                identity: 0x1000 + number as u64,
+                reflinks: dice.chance(50),
+                ..FsOptions::default()
+            };
+            disk.mount(&disk.top(), name, options).expect("a directory");
+        }
+        raw.sync(syncline_store::Sync::Fs(&raw.top())).expect("synced");
+        let steps = [1, 1, 4_000_000, 1_000_000_000];
+        disk.granularity(Duration::from_nanos(steps[dice.below(4) as usize]));
+        disk.reuse_inode_numbers(dice.chance(50));
+        let user = User::new(&disk);
+        for side in Side::BOTH {
+            user.anchor(side);
+            user.sync(side);
+        }
+        Self {
+            seed,
+            session_dice: Arc::new(SeededDice::new(seed ^ 0x5E55)),
+            disk,
+            table: MemTable::new(),
+            kill_in: Arc::new(AtomicI64::new(-1)),
+            clock: FakeClock::new(1_700_000_000),
+            user,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime"),
+            met: Met::default(),
+            story: Vec::new(),
+            dice,
+        }
+    }
+
+    fn tell(&mut self, line: impl Into<String>) {
+        self.story.push(line.into());
+    }
+
+    fn pass_time(&self) {
+        let nanos = [1, 2_000_000, 1_500_000_000, 20_000_000_000][self.dice.below(4) as usize];
+        self.disk.advance(Duration::from_nanos(nanos));
+        self.clock.advance(Duration::from_nanos(nanos));
+    }
+
+    fn open(&self, env: &Env) -> Result<Session> {
+        let replica = |side: Side| -> Result<Arc<dyn Replica>> {
+            let options = LocalOptions {
+                label: side.name().to_owned(),
+                host: format!("{}-host", side.name()),
+                threads: 0,
+                clock: env.clock.clone(),
+                spawn: env.spawn.clone(),
+                pid: 1,
+                umask: 0o022,
+                set_ids: false,
+            };
+            let disk = Arc::new(self.disk.clone());
+            Ok(Arc::new(LocalReplica::open(disk, root_of(side), options)?))
+        };
+        let sides = Pair::new(replica(Side::Left)?, replica(Side::Right)?);
+        let disk = Arc::new(self.disk.clone());
+        let state = disk.root(Path::new("/state"))?;
+        let table = Mortal {
+            table: self.table.clone(),
+            disk: self.disk.clone(),
+            kill_in: self.kill_in.clone(),
+        };
+        let shelf = Arc::new(DiskShelf::new(disk, state)?);
+        Session::over(sides, Arc::new(table), shelf, env.clone())
+    }
+
+    /// A process: opens the session, does one thing, ends.
+    fn process(&mut self, what: &str, options: &Options) -> Result<(Report, Vec<String>)> {
+        let watch = Watch::default();
+        let result = {
+            let _within = self.runtime.enter();
+            let env = Env {
+                clock: Arc::new(self.clock.clone()),
+                dice: self.session_dice.clone(),
+                spawn: Arc::new(LocalSpawn::new()),
+            };
+            self.open(&env)
+        };
+        let stop = Stop::default();
+        let report = result.and_then(|session| {
+            self.runtime.block_on(async {
+                if what == "undo" {
+                    session.undo(None, options, &watch, &stop).await
+                } else {
+                    session.run(what, options, &watch, &stop).await
+                }
+            })
+        });
+        let (conflicts, moves, said) = watch.said.into_inner().expect("nobody is told any more");
+        self.met.runs += 1;
+        self.met.conflicts += conflicts;
+        self.met.moves += moves;
+        for line in &said {
+            self.story.push(format!("    {line}"));
+        }
+        self.tell(match &report {
+            Ok(report) => format!("  {what} ended: {:?}, run {:?}", report.exit, report.run),
+            Err(fault) => format!("  {what} failed: {fault:?}"),
+        });
+        report.map(|report| (report, said))
+    }
+
+    fn some_options(&self) -> Options {
+        let dice = &self.dice;
+        let policies = [
+            Policy::Newest,
+            Policy::Left,
+            Policy::Right,
+            Policy::Largest,
+            Policy::Hold,
+        ];
+        let policy = if dice.chance(70) {
+            Policy::KeepBoth
+        } else {
+            policies[dice.below(5) as usize]
+        };
+        let durability = match dice.below(10) {
+            0 => Durability::None,
+            1 => Durability::File,
+            _ => Durability::Batch,
+        };
+        Options {
+            policy,
+            durability,
+            max_delete: MaxDelete::None,
+            jobs: 1 + dice.below(4) as usize,
+            checksum: dice.chance(5),
+            ..Options::default()
+        }
+    }
+
+    /// What goes wrong in this run: calls that fail, a user who edits in between.
+    fn interfere(&self, faults: bool, meddling: bool) -> (Arc<Mutex<BTreeMap<String, u64>>>, Arc<AtomicU64>) {
+        let (hit, meddled) = (
+            Arc::<Mutex<BTreeMap<String, u64>>>::default(),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let dice = SeededDice::new(self.dice.roll());
+        let user = self.user.clone();
+        let (count, edits) = (hit.clone(), meddled.clone());
+        let left = AtomicI64::new(1 + dice.below(3) as i64);
+        self.disk.before_call(move |call| {
+            if meddling && dice.below(60) == 0 && !call.path.starts_with(b"state") {
+                let side = if dice.chance(50) { Side::Left } else { Side::Right };
+                user.edit(side, &dice);
+                user.sync(side);
+                edits.fetch_add(1, Ordering::Relaxed);
+            }
+            if faults && dice.below(80) == 0 && left.fetch_sub(1, Ordering::Relaxed) > 0 {
+                let kind = [Kind::Full, Kind::Denied, Kind::Corrupt][dice.below(3) as usize];
+                *count
+                    .lock()
+                    .expect("no panic")
+                    .entry(format!("{kind:?}"))
+                    .or_default() += 1;
+                return Action::Fail(kind);
+            }
+            Action::Go
+        });
+        (hit, meddled)
+    }
+
+    fn looks(&self) -> Pair<Look> {
+        Pair::each(|side| self.user.look(side, false))
+    }
+
+    /// One round: users edit, the program runs, something goes wrong.
+    fn round(&mut self) -> Result<(), String> {
+        for _ in 0..self.dice.below(9) {
+            let side = if self.dice.chance(50) {
+                Side::Left
+            } else {
+                Side::Right
+            };
+            self.user.edit(side, &self.dice.clone());
+            self.pass_time();
+        }
+        Side::BOTH.iter().for_each(|side| self.user.sync(*side));
+        self.pass_time();
+        let options = self.some_options();
+        let (kill, faults, meddling) = (self.dice.chance(35), self.dice.chance(25), self.dice.chance(25));
+        if kill && self.dice.chance(80) {
+            self.disk
+                .kill_at_change(self.dice.below([10, 60, 200][self.dice.below(3) as usize]));
+        } else if kill {
+            self.kill_in.store(self.dice.below(12) as i64, Ordering::Relaxed);
+        }
+        let (hit, meddled) = self.interfere(faults, meddling);
+        let what = if self.dice.chance(8) { "undo" } else { "sync" };
+        self.tell(format!(
+            "round: {what} {:?} {:?} kill {kill} faults {faults} meddling {meddling}",
+            options.policy, options.durability
+        ));
+        let outcome = self.process(what, &options);
+        self.disk.no_hook();
+        self.kill_in.store(-1, Ordering::Relaxed);
+        self.met.undone += u64::from(what == "undo" && outcome.is_ok());
+        for (kind, count) in hit.lock().expect("no panic").iter() {
+            *self.met.faults.entry(kind.clone()).or_default() += count;
+        }
+        let meddled = meddled.load(Ordering::Relaxed);
+        self.met.meddled += meddled;
+        let killed = self.disk.is_killed();
+        self.met.kills += u64::from(killed);
+        let cut = options.durability != Durability::None
+            && (killed && self.dice.chance(70) || self.dice.chance(30));
+        if !cut {
+            self.disk.restart();
+            Side::BOTH.iter().for_each(|side| self.user.sync(*side));
+            return Ok(());
+        }
+        let before = (outcome.is_ok() && !killed && meddled == 0).then(|| self.looks());
+        self.cut();
+        match before {
+            Some(before) => self.kept(
+                &before,
+                outcome.is_ok_and(|(report, _)| u8::from(report.exit) < 2),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn cut(&mut self) {
+        let lost = self.disk.crash(self.dice.roll());
+        let rows = self.table.crash(self.dice.roll());
+        self.met.power_cuts += 1;
+        self.met.lost += lost.names + lost.files;
+        self.tell(format!("  power cut: lost {lost:?}, {rows} batches of rows"));
+    }
+
+    /// What a run reported as done is there after the power came back.
+    fn kept(&mut self, before: &Pair<Look>, whole: bool) -> Result<(), String> {
+        self.met.kept_after_cut += 1;
+        let after = self.looks();
+        for side in Side::BOTH {
+            compare(
+                &before[side],
+                &after[side],
+                "lost by a power cut after the run had ended",
+                false,
+            )?;
+        }
+        let _ = whole;
+        Ok(())
+    }
+
+    /// Lives through this seed. `Err`: what does not hold.
+    pub fn live(&mut self) -> Result<blake3::Hash, String> {
+        for _ in 0..2 + self.dice.below(4) {
+            self.round()?;
+            self.whole()?;
+        }
+        self.settle()?;
+        self.nothing_lost()?;
+        self.met.edits = self.user.oracle().edits;
+        Ok(self.digest())
+    }
+
+    /// Runs until nothing is left to do.
+    fn settle(&mut self) -> Result<(), String> {
+        let options = Options {
+            max_delete: MaxDelete::None,
+            ..Options::default()
+        };
+        for _ in 0..5 {
+            self.pass_time();
+            self.tell("final run");
+            let (report, said) = self
+                .process("sync", &options)
+                .map_err(|fault| format!("a run without any fault failed: {fault:?}"))?;
+            if u8::from(report.exit) > 1 {
+                return Err(format!(
+                    "a run without any fault ended with {report:?}: {said:#?}"
+                ));
+            }
+            self.whole()?;
+            if report.run.is_none() {
+                let looks = self.looks();
+                return compare(&looks.left, &looks.right, "differs between the sides", true);
+            }
+        }
+        Err("five runs were not enough".into())
+    }
+
+    /// Every file holds what somebody wrote.
+    fn whole(&self) -> Result<(), String> {
+        for side in Side::BOTH {
+            for (path, seen) in self.user.look(side, false) {
+                if let What::File(bytes) = &seen.what
+                    && number_of(bytes).is_none()
+                {
+                    let path = path.escape_ascii();
+                    return Err(format!(
+                        "{} {path} is torn: {}",
+                        side.name(),
+                        bytes[..bytes.len().min(80)].escape_ascii()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_lost(&self) -> Result<(), String> {
+        let mut found = BTreeSet::new();
+        for side in Side::BOTH {
+            for own in [false, true] {
+                for seen in self.user.look(side, own).into_values() {
+                    if let What::File(bytes) = &seen.what {
+                        found.extend(number_of(bytes));
+                    }
+                }
+            }
+        }
+        let lost: Vec<_> = self.user.oracle().owed.difference(&found).copied().collect();
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("lost without a trace: contents {lost:?}"))
+        }
+    }
+
+    fn digest(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for side in Side::BOTH {
+            for own in [false, true] {
+                hasher.update(format!("{:?}", self.user.look(side, own)).as_bytes());
+            }
+        }
+        hasher.update(
+            format!(
+                "{:?} {:?} {}",
+                self.disk.counts(),
+                self.clock.now(),
+                self.table.len()
+            )
+            .as_bytes(),
+        );
+        hasher.finalize()
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// The two looks are one, but for inode numbers and, unless `strictly`, times of directories.
+fn compare(a: &Look, b: &Look, what: &str, strictly: bool) -> Result<(), String> {
+    let plain = |look: &Look, path: &Vec<u8>| {
+        look.get(path).cloned().map(|mut seen| {
+            seen.inode = 0;
+            if !strictly && seen.what == What::Dir {
+                seen.mtime = syncline_model::Time::NEVER;
+            }
+            seen
+        })
+    };
+    for path in a.keys().chain(b.keys()) {
+        let (one, other) = (plain(a, path), plain(b, path));
+        if one != other {
+            let brief = |seen| format!("{:.200}", format!("{seen:?}"));
+            return Err(format!(
+                "{} {what}: {} | {}",
+                path.escape_ascii(),
+                brief(one),
+                brief(other)
+            ));
+        }
+    }
+    Ok(())
+}
