@@ -298,15 +298,15 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// True when `earlier`, taken by the same side, proves that nothing but perhaps attributes outside this tag
-    /// changed: kind, size, time of modification and tag are equal and the tag proves something.
+    /// True when `earlier`, taken by the same side, proves that nothing changed: kind, size, attributes and tag are equal
+    /// and the tag proves something. Attributes that were not asked for then are a difference too.
     pub fn unchanged_since(&self, earlier: &Self) -> bool {
         if self.tag != earlier.tag || self.tag == Tag::None {
             return false;
         }
         match (&self.entry, &earlier.entry) {
-            (Entry::File(a, c, _), Entry::File(b, d, _)) => c.size == d.size && a.mtime == b.mtime,
-            (a, b) => a.same_content(b) == Sameness::Same,
+            (Entry::File(a, c, _), Entry::File(b, d, _)) => c.size == d.size && a == b,
+            (a, b) => a.same_content(b) == Sameness::Same && a.meta() == b.meta(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a row reaches the base only when every step of its slot was done; what failed leaves the base as it was.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -394,6 +394,11 @@ impl<'a> Execution<'a> {
             let (Some(known), Some(found)) = (&row[side], found) else {
                 continue;
             };
+            if known.entry.size() != found.entry.size()
+                || mtime(Some(&known.entry)) != mtime(Some(&found.entry))
+            {
+                continue;
+            }
             row[side] = Some(self.trust.judge_own(side, relearn(known, found)));
             rows.push((slot, row));
         }
@@ -441,38 +446,46 @@ impl<'a> Execution<'a> {
             return Ok(());
         }
         let mut touched: Vec<_> = self.touched.drain().collect();
-        touched.sort();
-        let scope = self.scope();
-        let mut rows = Vec::new();
-        for (side, path) in touched.into_iter().rev() {
-            if path.is_root() {
-                continue;
-            }
+        touched.sort_by(|a, b| (&b.1, b.0).cmp(&(&a.1, a.0)));
+        let mut rows = BTreeMap::new();
+        for (side, path) in touched.into_iter().filter(|(_, path)| !path.is_root()) {
             let slot = Slot::of(&path, true);
-            let Some(mut row) = self.base.row(&slot)? else {
-                continue;
+            let row = match rows.remove(&slot) {
+                Some(row) => Some(row),
+                None => self.base.row(&slot)?,
             };
-            let wanted = mtime(row[side].as_ref().map(|seen| &seen.entry));
-            let Ok(Some(mut now)) = self.hands.sides[side].find(&path, &scope).await else {
-                continue;
-            };
-            if !now.entry.is_dir() {
-                continue;
+            let Some(mut row) = row else { continue };
+            if let Some(known) = row[side].take() {
+                row[side] = Some(self.restored(side, path, known).await);
             }
-            if mtime(Some(&now.entry)) != wanted && wanted.is_some() {
-                let mut new = now.clone();
-                set_time(Some(&mut new), wanted);
-                let new = new.entry;
-                let step = plain(side, Action::Times, path, Some(now.clone()), Some(new));
-                if let Ok((Applied { now: Some(set), .. }, _)) = apply(&self.hands, &step, None).await {
-                    now = set;
-                }
-            }
-            row[side] = Some(self.trust.judge_own(side, now));
-            rows.push((slot, Some(row)));
+            rows.insert(slot, row);
         }
         self.flush().await?;
-        self.base.write(rows)
+        self.base
+            .write(rows.into_iter().map(|(slot, row)| (slot, Some(row))).collect())
+    }
+
+    /// Sets a directory's time to what is agreed on. What it says is only taken over where nothing but our own doing
+    /// can have moved it; else the row stays as it was, and the next run looks again.
+    async fn restored(&self, side: Side, path: RelPath, known: Observation) -> Observation {
+        let Ok(Some(now)) = self.hands.sides[side].find(&path, &self.scope()).await else {
+            return known;
+        };
+        let mut timed = now.clone();
+        set_time(Some(&mut timed), mtime(Some(&known.entry)));
+        if timed.entry != known.entry {
+            return known;
+        }
+        if timed.entry == now.entry {
+            return self.trust.judge_own(side, now);
+        }
+        let step = plain(side, Action::Times, path, Some(now), Some(timed.entry));
+        match apply(&self.hands, &step, None).await {
+            Ok((Applied { now: Some(set), .. }, _)) if set.entry == known.entry => {
+                self.trust.judge_own(side, set)
+            }
+            _ => known,
+        }
     }
 
     /// Rows that need no step.

@@ -75,7 +75,9 @@ impl Phase {
             Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::Aside,
             Action::Move if draft.stands(step.side, path.parent())? => Self::Move,
             Action::Move => Self::MoveLate,
-            Action::Mkdir if draft.moves.leads(step.side, path) => Self::MakeFirst,
+            Action::Mkdir | Action::Update if new_dir && draft.moves.leads(step.side, path) => {
+                Self::MakeFirst
+            }
             Action::Mkdir => Self::Make,
             Action::Update if new_dir => Self::Make,
             Action::Update if old_dir => Self::Remove,

@@ -136,6 +136,16 @@ pub(super) fn carried(rule: &Rule, entry: &Entry) -> Entry {
     entry
 }
 
+/// `meta`, with what it lacks taken from `from`.
+pub(super) fn completed(meta: Meta, from: &Meta) -> Meta {
+    Meta {
+        mode: meta.mode.or(from.mode),
+        owner: meta.owner.or(from.owner),
+        mtime: meta.mtime.or(from.mtime),
+        xattrs: meta.xattrs.or_else(|| from.xattrs.clone()),
+    }
+}
+
 /// The attributes of an observation; opaque ones have none.
 pub(super) fn meta_of(seen: Option<&Observation>) -> Option<&Meta> {
     seen.and_then(|seen| seen.entry.meta())

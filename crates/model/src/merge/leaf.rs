@@ -213,7 +213,8 @@ impl Merge<'_> {
             }
             let wanted = attrs::merge(self.rule, base, metas.left, metas.right);
             if let Some(meta) = new.meta_mut() {
-                *meta = wanted[loser].clone();
+                // What another kind does not bear (a symlink's mode) comes with the new one.
+                *meta = attrs::completed(wanted[loser].clone(), meta);
             }
             if attrs::gap(self.rule, w, &wanted[winner]) != attrs::Gap::None {
                 let mut mine = won.entry.clone();
