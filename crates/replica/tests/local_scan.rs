@@ -117,6 +117,8 @@ fn a_directory_beyond_memory_comes_in_order_and_is_descended() {
     std::fs::write(tree.path().join("n30000-dir/inside"), "x").unwrap();
     let seen = rows(&open(tree.path(), 2), &Scope::default());
     assert_eq!(seen.len(), 60_002);
+    let sorted = std::fs::read_dir(tree.path().join(".syncline/sorting")).unwrap();
+    assert_eq!(sorted.count(), 0, "sorted on disk, and nothing left there");
     assert!(seen.is_sorted_by(|a, b| a.slot < b.slot));
     assert!(names(&seen).contains(&"n30000-dir/inside".to_owned()));
 }

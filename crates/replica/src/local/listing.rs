@@ -9,7 +9,7 @@ use syncline_model::replica::{Links, OWN_DIR};
 use syncline_model::{Classes, Entry, Fault, Kind, Observation, Result, Seen, Slot, Tag, Why};
 use syncline_store::{Disk, Found, Node};
 
-use super::names::{Names, NamesBuilder};
+use super::names::{Names, NamesBuilder, Scratch};
 use super::observe::{Spot, held};
 use super::route::{Routes, Step, show};
 
@@ -43,6 +43,7 @@ pub(crate) struct Rest<D: Disk> {
 pub(crate) struct Lister<D: Disk> {
     pub routes: Arc<Routes<D>>,
     pub view: View,
+    pub scratch: Scratch<D>,
 }
 
 impl<D: Disk> Lister<D> {
@@ -106,7 +107,7 @@ impl<D: Disk> Lister<D> {
 
     fn names(&self, at: &Spot<D>, top: bool) -> Result<Names> {
         let disk = &self.routes.disk;
-        let mut names = NamesBuilder::default();
+        let mut names = NamesBuilder::new(&self.scratch);
         let mut failed = None;
         disk.list(&at.dir, &mut |found: Found| {
             if top && self.view.hide_own && *found.name == *OWN_DIR.as_bytes() {

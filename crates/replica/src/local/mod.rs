@@ -30,6 +30,7 @@ use syncline_store::Disk;
 use self::body::FileBody;
 use self::edit::LocalEdit;
 use self::listing::{Lister, Listing, View, unreadable};
+use self::names::Scratch;
 use self::observe::{Observer, held};
 pub use self::own::Holder;
 use self::route::Routes;
@@ -263,6 +264,7 @@ impl<D: Disk> Replica for LocalReplica<D> {
         let lister = Lister {
             routes: Arc::clone(&self.routes),
             view: self.view(scope),
+            scratch: Scratch::new(Arc::clone(&self.routes), !self.profile.read_only),
         };
         let top = if scope.only.is_empty() || scope.only.iter().any(RelPath::is_root) {
             lister.list(None).map_err(|fault| fault.at(&self.options.label))?

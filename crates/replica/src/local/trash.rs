@@ -15,6 +15,7 @@ use super::LocalReplica;
 use super::body::FileBody;
 use super::edit::place::{TRASH, own_dirs, run_name};
 use super::listing::{Lister, View};
+use super::names::Scratch;
 use super::route::{Routes, Step};
 use super::scan::LocalWalk;
 use super::tree::remove_tree;
@@ -130,7 +131,12 @@ impl<D: Disk> LocalReplica<D> {
                 links: Links::Keep,
                 hide_own: false,
             };
-            let lister = Lister { routes, view };
+            let scratch = Scratch::new(Arc::clone(&self.routes), !self.profile.read_only);
+            let lister = Lister {
+                routes,
+                view,
+                scratch,
+            };
             let top = lister.list(None)?;
             let walk: Box<dyn Walk> = Box::new(LocalWalk::new(lister, top, 0, &self.options.spawn));
             walks.push((walk, Vec::new().into_iter()));

@@ -10,6 +10,7 @@ use syncline_model::replica::OWN_DIR;
 use syncline_model::{Fault, Kind, Name, RelPath, Result};
 use syncline_store::{Disk, Place as How, Stat};
 
+use super::super::names::SORTING;
 use super::super::observe::Observer;
 use super::super::own::{make_dir, own_dir, read_small, write_small};
 use super::super::probe::is_honest;
@@ -199,9 +200,11 @@ pub(crate) fn own_dirs<D: Disk>(routes: &Routes<D>, below: &[u8]) -> Result<Vec<
     Ok(found)
 }
 
-/// Clears every stage. The caller has the root's lock, so each that is still there is a dead run's.
+/// Clears every stage and what was being sorted. The caller has the root's lock, so each that is still there is a dead
+/// run's.
 pub(crate) fn clear_stages<D: Disk>(routes: &Routes<D>) -> Result<()> {
-    for (_, stages) in own_dirs(routes, STAGE)? {
+    let sorting = own_dirs(routes, SORTING)?;
+    for (_, stages) in own_dirs(routes, STAGE)?.into_iter().chain(sorting) {
         if syncline_model::zoo::on("stage-not-cleared") {
             continue;
         }
