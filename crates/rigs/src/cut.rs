@@ -189,7 +189,7 @@ pub fn rig(exe: &Path, mounting: Mounting, work: Work, extent: &Extent) -> Resul
     bench.prepare()?;
     let mut outcome = Outcome::default();
     let mut random = Seeded(extent.seed);
-    let time = bench.measure(|program| program.sync())?;
+    let mut time = bench.measure(|program| program.sync())?;
     let over = |part: f64| {
         extent
             .time
@@ -199,7 +199,12 @@ pub fn rig(exe: &Path, mounting: Mounting, work: Work, extent: &Extent) -> Resul
         if over(0.8) {
             break;
         }
-        bench.one(turn, time, &mut random, &mut outcome)?;
+        // Other work on the machine makes runs longer or shorter than measured: the moments follow.
+        time = match bench.one(turn, time, &mut random, &mut outcome)? {
+            Early::Ended => time.mul_f64(0.8),
+            Early::UnderWay => time.mul_f64(1.05),
+            Early::NotAsked => time,
+        };
     }
     let time = bench.measure(peer)?;
     for turn in 0..extent.peer_cuts {
@@ -225,6 +230,17 @@ fn peer(program: &Program) -> Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+/// What a run had come to at a moment that was drawn within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    /// It was cut right behind its end, as it should be.
+    NotAsked,
+    /// It had ended.
+    Ended,
+    /// It was under way.
+    UnderWay,
 }
 
 /// When the power goes.
@@ -349,7 +365,7 @@ impl Bench<'_> {
         Ok(found)
     }
 
-    fn one(&self, turn: u64, time: Duration, random: &mut Seeded, outcome: &mut Outcome) -> Result<()> {
+    fn one(&self, turn: u64, time: Duration, random: &mut Seeded, outcome: &mut Outcome) -> Result<Early> {
         let moment = moment(random, time);
         let program = self.program();
         let disk = self.fresh()?;
@@ -391,7 +407,11 @@ impl Bench<'_> {
             eprintln!("{told}");
             outcome.violations.push(told);
         }
-        Ok(())
+        Ok(match (moment.after, done) {
+            (None, _) => Early::NotAsked,
+            (Some(_), true) => Early::Ended,
+            (Some(_), false) => Early::UnderWay,
+        })
     }
 
     /// The run after the cut: it ends well, everything is new on both sides, the old versions are in the trash, nothing is left to do.
