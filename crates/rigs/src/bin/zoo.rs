@@ -30,7 +30,7 @@ const BUGS: &[(&str, &str, Finder)] = &[
     (
         "barrier-skipped",
         "no flush of bytes, names or directories",
-        Rig("cut-rig", &["--cuts", "24", "--files", "300"]),
+        Rig("cut-rig", &["--cuts", "60", "--files", "300"]),
     ),
     (
         "rename-before-data",
