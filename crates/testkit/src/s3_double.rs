@@ -427,6 +427,29 @@ impl S3 for Double {
         }))
     }
 
+    /// The older form, which other programs still use: the marker is the last key of the page before.
+    async fn list_objects(
+        &self,
+        req: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        let folders = req.input.delimiter.as_ref().is_some_and(|text| !text.is_empty());
+        let page = self.list_objects_v2(req.map_input(Into::into)).await?.output;
+        let marker = page.next_continuation_token.filter(|_| folders);
+        Ok(S3Response::new(ListObjectsOutput {
+            // Given with a delimiter alone; else the last key is the marker.
+            next_marker: marker.map(|text| coded(&text, page.encoding_type.as_ref())),
+            contents: page.contents,
+            common_prefixes: page.common_prefixes,
+            is_truncated: page.is_truncated,
+            delimiter: page.delimiter,
+            encoding_type: page.encoding_type,
+            prefix: page.prefix,
+            max_keys: page.max_keys,
+            name: page.name,
+            ..ListObjectsOutput::default()
+        }))
+    }
+
     async fn list_objects_v2(
         &self,
         req: S3Request<ListObjectsV2Input>,
@@ -455,10 +478,8 @@ impl S3 for Double {
                 break;
             }
             let rest = &key[prefix.len()..];
-            let folder = input
-                .delimiter
-                .as_ref()
-                .and_then(|text| rest.find(text).map(|at| at + text.len()));
+            let delimiter = input.delimiter.as_ref().filter(|text| !text.is_empty());
+            let folder = delimiter.and_then(|text| rest.find(text).map(|at| at + text.len()));
             if let Some(end) = folder {
                 let folder = &key[..prefix.len() + end];
                 folders.push(CommonPrefix {
@@ -487,6 +508,7 @@ impl S3 for Double {
             next_continuation_token: last.filter(|_| more),
             encoding_type: input.encoding_type.clone(),
             prefix: Some(coded(&prefix, encoding)),
+            delimiter: input.delimiter,
             max_keys: input.max_keys,
             name: Some(input.bucket),
             ..ListObjectsV2Output::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncline_model::Kind;
 use syncline_store::{Caps, Cond, Store, open};
 use syncline_testkit::s3_server::S3Server;
-use syncline_testkit::store_conformance::{Suite, key, listed, put, read, run};
+use syncline_testkit::store_conformance::{Suite, key, listed, put, put_with, read, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_store_against_the_strict_server() {
@@ -176,4 +176,55 @@ async fn the_demo_server_keeps_its_objects() {
             .unwrap(),
         b"kept"
     );
+}
+
+/// A stranger's program reads what we wrote and we read what it wrote, by the older listing too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rclone_and_we_see_the_same_bucket() {
+    let server = S3Server::with_bucket("tree").await.unwrap();
+    let store = server.endpoint.store("tree").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", dir.path().join("theirs")).unwrap();
+    put_with(
+        &store,
+        "a/b/ours+1 \u{fc}",
+        b"ours",
+        Cond::Any,
+        &[("mtime", "1600000000.25")],
+    )
+    .await
+    .unwrap();
+    put(&store, "a.x", b"", Cond::Any).await.unwrap();
+    let rclone = |words: &[&str]| {
+        let mut command = std::process::Command::new("rclone");
+        command
+            .args(words)
+            .args(["--copy-links", "--config", "/dev/null"])
+            .env_remove("AWS_CA_BUNDLE")
+            .env("TZ", "UTC");
+        for (name, value) in [
+            ("TYPE", "s3"),
+            ("PROVIDER", "Other"),
+            ("ENDPOINT", &server.endpoint.url),
+            ("ACCESS_KEY_ID", &server.endpoint.id),
+            ("SECRET_ACCESS_KEY", &server.endpoint.secret),
+        ] {
+            command.env(format!("RCLONE_CONFIG_X_{name}"), value);
+        }
+        command
+            .output()
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let Ok(text) = rclone(&["lsl", "X:tree"]) else {
+        println!("skipped: rclone is not installed");
+        return;
+    };
+    assert!(
+        text.contains("4 2020-09-13 12:26:40.250000000 a/b/ours+1 \u{fc}") && text.lines().count() == 2,
+        "{text}"
+    );
+    assert_eq!(rclone(&["lsf", "X:tree"]).unwrap(), "a/\na.x\n");
+    rclone(&["copy", &dir.path().display().to_string(), "X:tree/in/"]).unwrap();
+    let theirs = store.stat(&key("in/theirs")).await.unwrap();
+    assert!(theirs.metadata.unwrap().contains_key("mtime"));
 }
