@@ -242,7 +242,6 @@ fn a_time_limit_ends_with_6_and_the_next_run_goes_on() {
 }
 
 #[test]
-#[ignore = "the engine looks at the soft limit between batches of copies only"]
 fn after_the_soft_time_limit_nothing_new_is_begun() {
     let desk = Desk::new();
     for number in 0..4 {

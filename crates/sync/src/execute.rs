@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,6 +37,10 @@ pub struct Hands {
     pub edits: Pair<Option<Arc<dyn Edit>>>,
     /// Bytes that have passed since somebody looked.
     pub copied: AtomicU64,
+    /// Begin nothing new.
+    pub halt: AtomicBool,
+    /// Drop what is under way.
+    pub abort: AtomicBool,
 }
 
 /// What waits for a person on one side.
@@ -180,6 +184,13 @@ impl<'a> Execution<'a> {
         self.in_order(jobs).await
     }
 
+    /// True when something waits for a person.
+    pub fn brakes(&self) -> bool {
+        Side::BOTH
+            .iter()
+            .any(|&side| self.held[side].removals || self.held[side].overwrites)
+    }
+
     /// True when nothing new may be begun.
     fn over(&self) -> bool {
         self.stop.soft()
@@ -253,6 +264,7 @@ impl<'a> Execution<'a> {
         }
         let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
         let (hands, monitor) = (self.hands.clone(), self.monitor);
+        let (stop, env, deadline) = (self.stop, self.env, self.deadline);
         let shared = hands.clone();
         let work = move |mut job: Job| {
             let hands = shared.clone();
@@ -268,10 +280,13 @@ impl<'a> Execution<'a> {
             }
             Ok(())
         };
-        parallel(self.env, self.options.jobs, jobs, work, gather, || {
-            tick(&hands, monitor)
-        })
-        .await?;
+        let heed = || {
+            tick(&hands, monitor);
+            let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
+            hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
+            hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
+        };
+        parallel(self.env, self.options.jobs, jobs, work, gather, heed).await?;
         let mut done = Vec::with_capacity(staged.len());
         for (job, fault) in failures {
             done.extend(self.outcome(job, Err(fault))?);
@@ -779,6 +794,13 @@ async fn stage(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
     let (Some(new), Some(source), None) = (&step.change.new, &step.source, &step.change.from) else {
         return Ok(());
     };
+    if hands.halt.load(Ordering::Relaxed) {
+        return Err(Fault::new(
+            Kind::Cancelled,
+            "stopped before it was begun",
+            &step.change.path,
+        ));
+    }
     let edit = edit_of(hands, step.side)?;
     let replica = &hands.sides[source.side];
     let new = &with_attributes(&**replica, source, new).await?;
@@ -865,6 +887,9 @@ struct Counted {
 #[async_trait]
 impl Body for Counted {
     async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.hands.abort.load(Ordering::Relaxed) {
+            return Err(Fault::new(Kind::Cancelled, "stopped while it was copied", ""));
+        }
         let bytes = self.inner.next().await?;
         if let Some(bytes) = &bytes {
             self.hands.copied.fetch_add(bytes.len() as u64, Ordering::Relaxed);

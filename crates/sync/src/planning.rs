@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("scanning"));
         let Dirty { rows, ends, seen } = self.look(&rule, &scope).await?;
-        let (dirs, files, mut conflicts) = self.moves(ends)?;
+        let (dirs, files, mut conflicts) = self.moves(ends, &scope).await?;
         let moved = !dirs.is_empty() || files.is_some();
         let triples: Triples = if moved {
             self.renamed(rows, &dirs, files)?
@@ -144,7 +144,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Pairs what vanished with what appeared. Files by their old slot, if any moved by themselves.
-    fn moves(&self, ends: Rows) -> Result<(DirMoves, Option<Rows>, Vec<Conflict>)> {
+    async fn moves(&self, ends: Rows, scope: &Scope) -> Result<(DirMoves, Option<Rows>, Vec<Conflict>)> {
         let mut groups = Groups::over(ends);
         let (mut pairs, mut first_file) = (Vec::new(), None);
         while let Some((key, group)) = groups.next::<Track>()? {
@@ -152,7 +152,11 @@ impl<'a> Planner<'a> {
                 first_file = Some(group);
                 break;
             }
-            pairs.extend(pair(&group));
+            if let Some(moved) = pair(&group)
+                && self.free(&moved, scope).await?
+            {
+                pairs.push(moved);
+            }
         }
         let (dirs, conflicts) = DirMoves::new(pairs);
         let (mut files, mut any) = (self.shelf.sorter()?, false);
@@ -160,12 +164,22 @@ impl<'a> Planner<'a> {
             Some(group) => Some(group),
             None => groups.next::<Track>()?.map(|(_, group)| group),
         } {
-            if let Some(moved) = pair(&group).filter(|moved| dirs.allow(moved)) {
+            if let Some(moved) = pair(&group).filter(|moved| dirs.allow(moved))
+                && self.free(&moved, scope).await?
+            {
                 any = true;
                 files.push(Slot::of(&moved.from, false).as_bytes(), &encode(&moved)?)?;
             }
         }
         Ok((dirs, if any { Some(files.finish()?) } else { None }, conflicts))
+    }
+
+    /// Nothing of any kind stands at the new name on the side that is to follow.
+    async fn free(&self, moved: &Moved, scope: &Scope) -> Result<bool> {
+        Ok(self.sides[moved.side.other()]
+            .find(&moved.to, scope)
+            .await?
+            .is_none())
     }
 
     /// The triples under their new names, in order.

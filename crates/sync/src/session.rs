@@ -1,7 +1,7 @@
 //! A session: two replicas, a policy, and what was last agreed on. [`Session::run`] reads like the five acts.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
@@ -384,6 +384,8 @@ impl Session {
             sides: self.sides.clone(),
             edits,
             copied: AtomicU64::new(0),
+            halt: AtomicBool::new(false),
+            abort: AtomicBool::new(false),
         }))
     }
 
@@ -403,6 +405,7 @@ impl Session {
             }
         }
         let exit = match &outcome {
+            Ok(()) if execution.brakes() => Exit::Refused,
             Ok(()) if execution.stopped => Exit::Stopped,
             Ok(()) if execution.problems > 0 => Exit::Partial,
             Ok(()) => Exit::Done,
