@@ -128,7 +128,6 @@ impl Monitor for Watch {
 }
 
 pub struct World {
-    seed: u64,
     dice: Arc<SeededDice>,
     disk: SimDisk,
     table: MemTable,
@@ -167,7 +166,6 @@ impl World {
             user.sync(side);
         }
         Self {
-            seed,
             session_dice: Arc::new(SeededDice::new(seed ^ 0x5E55)),
             disk,
             table: MemTable::new(),
@@ -512,10 +510,6 @@ impl World {
             .as_bytes(),
         );
         hasher.finalize()
-    }
-
-    pub fn seed(&self) -> u64 {
-        self.seed
     }
 }
 
