@@ -32,8 +32,19 @@ pub struct Track {
     pub slot: Slot,
     /// It vanished here; else it appeared.
     pub left_here: bool,
-    /// The other side allows it.
-    pub sound: bool,
+    /// How the other side stands to it.
+    pub other: Standing,
+}
+
+/// How the other side stands to one end of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It has what vanished, or nothing where it appeared: it can follow.
+    Follows,
+    /// It shows the same: perhaps it moved it too, or an earlier run was killed after it had followed.
+    Alike,
+    /// It is in no state to follow.
+    Apart,
 }
 
 /// The ends that a triple shows, each with the key that both ends of a move share. Directories sort first.
@@ -44,20 +55,20 @@ pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
             .as_ref()
             .map(|located| &located.seen.entry);
         let base = triple.base.as_ref().and_then(|row| row[side].as_ref());
-        let (seen, left_here, sound) = match (base, &triple.now[side]) {
-            (Some(base), None) => {
-                let agreed = triple
-                    .base
-                    .as_ref()
-                    .is_some_and(|row| row[side.other()].is_some());
-                (
-                    base,
-                    true,
-                    agreed && other.is_some_and(|other| !other.is_opaque()),
-                )
-            }
-            (None, Some(located)) => (&located.seen, false, triple.base.is_none() && other.is_none()),
+        let agreed = triple
+            .base
+            .as_ref()
+            .is_some_and(|row| row[side.other()].is_some());
+        let (seen, left_here, fits) = match (base, &triple.now[side]) {
+            (Some(base), None) => (base, true, agreed),
+            (None, Some(located)) => (&located.seen, false, triple.base.is_none()),
             _ => continue,
+        };
+        let other = match other {
+            Some(other) if !fits || other.is_opaque() => Standing::Apart,
+            None if !fits => Standing::Apart,
+            other if other.is_some() == left_here => Standing::Follows,
+            _ => Standing::Alike,
         };
         if let Some(key) = identity(side, seen) {
             found.push((
@@ -66,7 +77,7 @@ pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
                     side,
                     slot: triple.slot.clone(),
                     left_here,
-                    sound,
+                    other,
                 },
             ));
         }
@@ -113,17 +124,20 @@ pub struct Moved {
     pub from: RelPath,
     /// Its name now.
     pub to: RelPath,
+    /// Both sides have it there already: only the base is behind.
+    pub alike: bool,
 }
 
 /// The move that the ends with one key make up: exactly two, sound, one of each.
 pub fn pair(ends: &[Track]) -> Option<Moved> {
     let [a, b] = ends else { return None };
     let (from, to) = if a.left_here { (a, b) } else { (b, a) };
-    let whole = from.left_here && !to.left_here && from.sound && to.sound;
+    let whole = from.left_here && !to.left_here && from.other == to.other && from.other != Standing::Apart;
     let moved = Moved {
         side: from.side,
         from: from.slot.path(),
         to: to.slot.path(),
+        alike: from.other == Standing::Alike,
     };
     (whole && !moved.to.is_within(&moved.from) && !moved.from.is_within(&moved.to)).then_some(moved)
 }
@@ -186,25 +200,36 @@ impl DirMoves {
         self.ordered.is_empty()
     }
 
-    /// Where a path of the base lies once the directories that `side` moved have moved; `None`: where it was.
-    fn rebase(&self, side: Side, path: &RelPath) -> Option<RelPath> {
+    /// The innermost directory that `side` moved and that held `path`.
+    fn above(&self, side: Side, path: &RelPath) -> Option<&Moved> {
         let mut at = Some(path.clone());
         while let Some(dir) = at.filter(|dir| !dir.is_root()) {
             if let Some(&found) = self.from.get(&(side, dir.clone())) {
-                let moved = &self.ordered[found];
-                return path.rebase(&moved.from, &moved.to);
+                return Some(&self.ordered[found]);
             }
             at = dir.parent();
         }
         None
     }
 
+    /// Where a path of the base lies once the directories that `side` moved have moved; `None`: where it was.
+    fn rebase(&self, side: Side, path: &RelPath) -> Option<RelPath> {
+        self.above(side, path)
+            .and_then(|moved| path.rebase(&moved.from, &moved.to))
+    }
+
+    /// The moves that `on` has yet to follow.
+    fn due(&self, on: Side) -> impl Iterator<Item = &Moved> {
+        self.ordered
+            .iter()
+            .filter(move |moved| moved.side.other() == on && !moved.alike)
+    }
+
     /// Where what is known as `path` lies on `on` before the directories there follow those of the other side.
     pub fn before(&self, on: Side, path: &RelPath) -> RelPath {
         let arrived = self
-            .ordered
-            .iter()
-            .filter(|moved| moved.side.other() == on && path.is_within(&moved.to))
+            .due(on)
+            .filter(|moved| path.is_within(&moved.to))
             .max_by_key(|moved| moved.to.as_bytes().len());
         arrived
             .and_then(|moved| path.rebase(&moved.to, &moved.from))
@@ -215,18 +240,13 @@ impl DirMoves {
     pub fn rank(&self, on: Side, to: &RelPath) -> Option<usize> {
         self.ordered
             .iter()
-            .position(|moved| moved.side.other() == on && moved.to == *to)
+            .position(|moved| moved.side.other() == on && moved.to == *to && !moved.alike)
     }
 
     /// True when a directory must be made on `on` before any directory moves: something will move into it.
     pub fn leads(&self, on: Side, path: &RelPath) -> bool {
-        self.ordered
-            .iter()
-            .any(|moved| moved.side.other() == on && moved.to.is_within(path))
-            && !self
-                .ordered
-                .iter()
-                .any(|moved| moved.side.other() == on && path.is_within(&moved.to))
+        self.due(on).any(|moved| moved.to.is_within(path))
+            && !self.due(on).any(|moved| path.is_within(&moved.to))
     }
 
     /// True when a file's move can be told to the other side beside these.
@@ -243,6 +263,9 @@ impl DirMoves {
         for side in Side::BOTH {
             let by_dir = self.rebase(side, &path);
             let explicit = file.filter(|file| file.side == side);
+            let alike = explicit
+                .or_else(|| self.above(side, &path))
+                .is_some_and(|moved| moved.alike);
             let Some(to) = explicit.map(|file| file.to.clone()).or_else(|| by_dir.clone()) else {
                 continue;
             };
@@ -260,6 +283,16 @@ impl DirMoves {
             let to = Slot::of(&to, is_dir);
             if let Some(row) = base {
                 pieces.push((to.clone(), Piece::Base(row, slot.clone())));
+            }
+            if alike {
+                for side in Side::BOTH {
+                    pieces.extend(
+                        now[side]
+                            .take()
+                            .map(|located| (slot.clone(), Piece::Now(side, located))),
+                    );
+                }
+                return pieces;
             }
             if let Some(located) = now[side.other()].take() {
                 let at = own_step.then_some(at);

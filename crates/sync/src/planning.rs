@@ -146,18 +146,20 @@ impl<'a> Planner<'a> {
     /// Pairs what vanished with what appeared. Files by their old slot, if any moved by themselves.
     async fn moves(&self, ends: Rows, scope: &Scope) -> Result<(DirMoves, Option<Rows>, Vec<Conflict>)> {
         let mut groups = Groups::over(ends);
-        let (mut pairs, mut first_file) = (Vec::new(), None);
+        let (mut pairs, mut alike, mut first_file) = (Vec::new(), Vec::new(), None);
         while let Some((key, group)) = groups.next::<Track>()? {
             if key[0] == 1 {
                 first_file = Some(group);
                 break;
             }
-            if let Some(moved) = pair(&group)
-                && self.free(&moved, scope).await?
-            {
+            let Some(moved) = pair(&group) else { continue };
+            if moved.alike {
+                alike.push(moved);
+            } else if self.free(&moved, scope).await? {
                 pairs.push(moved);
             }
         }
+        pairs.extend(by_both(alike));
         let (dirs, conflicts) = DirMoves::new(pairs);
         let (mut files, mut any) = (self.shelf.sorter()?, false);
         while let Some(group) = match first_file.take() {
@@ -165,7 +167,7 @@ impl<'a> Planner<'a> {
             None => groups.next::<Track>()?.map(|(_, group)| group),
         } {
             if let Some(moved) = pair(&group).filter(|moved| dirs.allow(moved))
-                && self.free(&moved, scope).await?
+                && (moved.alike || self.free(&moved, scope).await?)
             {
                 any = true;
                 files.push(Slot::of(&moved.from, false).as_bytes(), &encode(&moved)?)?;
@@ -188,12 +190,16 @@ impl<'a> Planner<'a> {
         let mut pieces = self.shelf.sorter()?;
         for row in rows {
             let (slot, triple) = row?;
-            let file = match files.peek() {
-                Some(Ok((from, _))) if *from == slot => files.next().transpose()?,
-                Some(Err(_)) => files.next().transpose()?,
-                _ => None,
-            };
-            let file: Option<Moved> = file.map(|(_, moved)| decode(&moved)).transpose()?;
+            let (mut file, mut alike) = (None, Vec::new());
+            while let Some(row) = files.next_if(|row| row.as_ref().map_or(true, |(from, _)| *from == slot)) {
+                let moved: Moved = decode(&row?.1)?;
+                if moved.alike {
+                    alike.push(moved)
+                } else {
+                    file = Some(moved)
+                }
+            }
+            let file = file.or_else(|| by_both(alike).pop());
             for (slot, piece) in dirs.redirect(decode(&triple)?, file.as_ref()) {
                 pieces.push(slot.as_bytes(), &encode(&piece)?)?;
             }
@@ -250,6 +256,17 @@ impl<'a> Planner<'a> {
         merge.finish(&mut out)?;
         out.drain(..).try_for_each(|decision| draft.add(decision))
     }
+}
+
+/// The moves that both sides made: each is found once on either.
+fn by_both(mut alike: Vec<Moved>) -> Vec<Moved> {
+    alike.sort_by(|a, b| (&a.from, &a.to, a.side).cmp(&(&b.from, &b.to, b.side)));
+    let both = |pair: &&[Moved]| pair[0].from == pair[1].from && pair[0].to == pair[1].to;
+    alike
+        .windows(2)
+        .filter(both)
+        .map(|pair| pair[0].clone())
+        .collect()
 }
 
 /// Triples in order.
