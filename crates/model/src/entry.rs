@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Trouble;
 use crate::path::RelPath;
 
 /// A point in time as its own host wrote it; comparable only with times of the same host.
@@ -143,12 +144,12 @@ pub enum Special {
 pub enum Why {
     /// Excluded by the filter: silent.
     Excluded,
-    /// Could not be read or listed: a problem, with its message.
-    Unreadable(String),
+    /// Could not be read or listed: a problem.
+    Unreadable(Trouble),
     /// Has become or ceased to be a mount point, or lies on another file system than before: a problem.
     Mount,
     /// Two names that this pair of sides cannot tell apart, or a name that one side cannot hold: a problem.
-    Name(String),
+    Name(Trouble),
 }
 
 /// What stands at a path.

@@ -38,6 +38,20 @@ pub enum Kind {
     Bug,
 }
 
+impl Kind {
+    /// What a person can do about one path in trouble of this kind.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Changed | Self::NotFound | Self::Exists => "the next run decides anew",
+            Self::Full => "make room there and run again",
+            Self::Denied => "check permissions there and run again",
+            Self::Invalid | Self::Unsupported => "rename or exclude it, then run again",
+            Self::Corrupt => "look at it there, and restore it from the other side or a backup",
+            Self::Offline | Self::Busy | Self::Cancelled | Self::Bug => "run again once the cause is gone",
+        }
+    }
+}
+
 /// An operation that failed: what was tried, where, and what to do next.
 pub struct Fault {
     /// What the receiver should do.
@@ -128,6 +142,46 @@ impl Error for Fault {
         self.source
             .as_ref()
             .map(|source| source.as_ref() as &(dyn Error + 'static))
+    }
+}
+
+/// What is kept of a fault that concerns one path: it becomes a problem there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What the receiver should do.
+    pub kind: Kind,
+    /// What happened.
+    pub message: String,
+    /// What a person should do next.
+    pub hint: Option<String>,
+}
+
+impl Trouble {
+    /// Trouble of this kind, with the advice that goes with it.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: Some(kind.advice().to_owned()),
+        }
+    }
+
+    /// Says what a person should do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<&Fault> for Trouble {
+    /// The place is named by the path that the problem comes with.
+    fn from(fault: &Fault) -> Self {
+        let trouble = Self::new(fault.kind, &fault.what);
+        match &fault.hint {
+            Some(hint) => trouble.hint(hint),
+            None => trouble,
+        }
     }
 }
 

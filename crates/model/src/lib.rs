@@ -26,7 +26,7 @@ pub use entry::{
     Time, TrashRef, Why, Xattrs,
 };
 pub use env::{Clock, Dice, Spawn, Task};
-pub use fault::{Fault, Kind, Result};
+pub use fault::{Fault, Kind, Result, Trouble};
 pub use merge::{Located, Merge, Triple};
 pub use path::{Name, RelPath, Slot};
 pub use plan::{

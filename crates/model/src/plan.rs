@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, Entry, Observation};
+use crate::fault::{Kind, Trouble};
 use crate::path::{RelPath, Slot};
 use crate::replica::Classes;
 
@@ -226,8 +227,26 @@ pub struct Problem {
     pub path: RelPath,
     /// The side, if it is one side's.
     pub side: Option<Side>,
-    /// What happened and what to do.
+    /// What it is about, in the words of faults.
+    pub kind: Kind,
+    /// What happened.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// Trouble at a path.
+    pub fn new(path: RelPath, side: Option<Side>, trouble: Trouble) -> Self {
+        let Trouble { kind, message, hint } = trouble;
+        Self {
+            path,
+            side,
+            kind,
+            message,
+            hint,
+        }
+    }
 }
 
 /// What both sides will hold at a slot once the steps are done. Without steps: they hold it already.

@@ -10,7 +10,7 @@ fn seen(text: &str) -> (Slot, Observation) {
     let slot = Slot::try_from(name).unwrap();
     let entry = match content {
         "!" => Entry::Opaque(Why::Excluded),
-        "?" => Entry::Opaque(Why::Unreadable("permission denied".into())),
+        "?" => Entry::Opaque(Why::Unreadable(Trouble::new(Kind::Denied, "permission denied"))),
         _ if slot.is_dir() => Entry::Dir(Meta::default()),
         text => {
             let digest = Some(Digest([text.as_bytes()[0]; 32]));

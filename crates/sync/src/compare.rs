@@ -8,7 +8,8 @@ use syncline_model::diff::{Want, wants};
 use syncline_model::moves::DirMoves;
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Content, Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Rule, Side, Slot, Triple, Why,
+    Content, Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Rule, Side, Slot, Triple,
+    Trouble, Why,
 };
 use syncline_replica::Replica;
 
@@ -178,9 +179,12 @@ fn unreadable(fault: Fault) -> Result<Entry> {
     match fault.kind {
         Kind::Offline | Kind::Bug | Kind::Cancelled => Err(fault),
         Kind::Changed | Kind::NotFound => {
-            let message = format!("changed while it was being read: {fault}; the next run decides anew");
-            Ok(Entry::Opaque(Why::Unreadable(message)))
+            let message = format!("changed while it was being read: {fault}");
+            Ok(Entry::Opaque(Why::Unreadable(Trouble::new(
+                Kind::Changed,
+                message,
+            ))))
         }
-        _ => Ok(Entry::Opaque(Why::Unreadable(fault.to_string()))),
+        _ => Ok(Entry::Opaque(Why::Unreadable(Trouble::from(&fault)))),
     }
 }

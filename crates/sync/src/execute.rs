@@ -14,7 +14,7 @@ use bytes::Bytes;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
-    Side, Slot, Source, Step, Time,
+    Side, Slot, Source, Step, Time, Trouble,
 };
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
@@ -202,11 +202,8 @@ impl<'a> Execution<'a> {
     /// Something that cannot be taken back.
     pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
         self.problems += 1;
-        let problem = Problem {
-            path: path.clone(),
-            side: Some(side),
-            message: why.into(),
-        };
+        let trouble = Trouble::new(Kind::NotFound, why).hint("bring it back from a backup if it is wanted");
+        let problem = Problem::new(path.clone(), Some(side), trouble);
         self.monitor.event(Event::Problem(&problem));
     }
 
@@ -565,23 +562,12 @@ impl<'a> Execution<'a> {
 
     fn problem(&mut self, step: &Step, fault: &Fault) {
         self.problems += 1;
-        let mut message = match fault.kind {
+        let mut trouble = Trouble::from(fault);
+        trouble.message = match fault.kind {
             Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
             _ => fault.to_string(),
         };
-        let hint = fault.hint.clone().unwrap_or_else(|| match fault.kind {
-            Kind::Changed | Kind::NotFound | Kind::Exists => "the next run decides anew".into(),
-            Kind::Full => "make room there and run again".into(),
-            Kind::Denied => "check permissions there and run again".into(),
-            _ => "run again once the cause is gone".into(),
-        });
-        message.push_str("; ");
-        message.push_str(&hint);
-        let problem = Problem {
-            path: step.change.path.clone(),
-            side: Some(step.side),
-            message,
-        };
+        let problem = Problem::new(step.change.path.clone(), Some(step.side), trouble);
         self.monitor.event(Event::Problem(&problem));
     }
 

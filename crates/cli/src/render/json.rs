@@ -52,8 +52,9 @@ impl Monitor for Json {
             }
             Event::Conflict(conflict) => conflict_value(conflict),
             Event::Problem(problem) => json!({
-                "event": "problem", "path": path(&problem.path), "side": problem.side, "kind": "path",
-                "message": clean(&masked(&problem.message)), "hint": Value::Null,
+                "event": "problem", "path": path(&problem.path), "side": problem.side,
+                "kind": exit::word(problem.kind), "message": clean(&masked(&problem.message)),
+                "hint": problem.hint.as_deref().map(|hint| clean(&masked(hint))),
             }),
             Event::Yielded { path: at, side } => json!({"event": "yielded", "path": path(at), "side": side}),
             Event::Note(text) => json!({"event": "note", "message": masked(text)}),
@@ -211,7 +212,9 @@ mod tests {
             json.event(Event::Problem(&Problem {
                 path: RelPath::try_from("p").unwrap(),
                 side: None,
+                kind: Kind::Denied,
                 message: "cannot".into(),
+                hint: Some("chmod".into()),
             }));
             json.event(Event::Phase("scanning"));
         });
@@ -229,8 +232,8 @@ mod tests {
             (&json!("edited"), &json!(["x", "x (conflict)"]))
         );
         assert_eq!(
-            (&found[3]["message"], &found[3]["hint"]),
-            (&json!("cannot"), &Value::Null)
+            (&found[3]["kind"], &found[3]["message"], &found[3]["hint"]),
+            (&json!("denied"), &json!("cannot"), &json!("chmod"))
         );
     }
 

@@ -150,7 +150,14 @@ impl Monitor for Text {
                 let side = problem
                     .side
                     .map_or(String::new(), |side| format!("{} ", side.name()));
-                self.error(&format!("problem {side}{}: {}", problem.path, problem.message));
+                let hint = problem
+                    .hint
+                    .as_ref()
+                    .map_or(String::new(), |hint| format!("; {hint}"));
+                self.error(&format!(
+                    "problem {side}{}: {}{hint}",
+                    problem.path, problem.message
+                ));
             }
             Event::Yielded { path, side } if loud => {
                 self.line(&format!(

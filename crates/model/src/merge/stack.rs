@@ -3,6 +3,7 @@
 use super::leaf::Copied;
 use super::{Merge, Triple, arrival, attrs, promised, settle, step};
 use crate::entry::{Entry, Observation, Why};
+use crate::fault::{Kind, Trouble};
 use crate::path::Slot;
 use crate::plan::{Action, Clash, Conflict, Decision, Mode, Pair, Policy, Problem, Row, Side};
 
@@ -325,20 +326,18 @@ impl Merge<'_> {
             let Some(Entry::Opaque(why)) = triple.entry(side) else {
                 continue;
             };
-            let message = match why {
+            let trouble = match why {
                 Why::Excluded => continue,
-                Why::Unreadable(message) | Why::Name(message) => message.clone(),
-                Why::Mount => {
-                    "it has become or ceased to be a mount point, or lies on another file system than \
-                               before; nothing below it is decided"
-                        .into()
-                }
+                Why::Unreadable(trouble) | Why::Name(trouble) => trouble.clone(),
+                Why::Mount => Trouble::new(
+                    Kind::Changed,
+                    "it has become or ceased to be a mount point, or lies on another file system than before; \
+                     nothing below it is decided",
+                )
+                .hint("mount or unmount it as it was, or take the root as it stands with --accept"),
             };
-            out.push(Decision::Problem(Problem {
-                path: triple.slot.path(),
-                side: Some(side),
-                message,
-            }));
+            let path = triple.slot.path();
+            out.push(Decision::Problem(Problem::new(path, Some(side), trouble)));
         }
         out.len() > before
     }
@@ -358,16 +357,13 @@ impl Merge<'_> {
             (Some(false), _) => {}
             (Some(true), None) => self.apart(&frame.triple, on, seen, out),
             (Some(true), Some(leaf)) => {
-                let message =
-                    "a file is to take the place of this directory, which holds excluded entries; move \
-                               them away or change the filter"
-                        .into();
+                let trouble = Trouble::new(
+                    Kind::Exists,
+                    "a file is to take the place of this directory, which holds excluded entries",
+                )
+                .hint("move them away or change the filter");
                 let path = leaf.slot.path();
-                out.push(Decision::Problem(Problem {
-                    path,
-                    side: Some(on),
-                    message,
-                }));
+                out.push(Decision::Problem(Problem::new(path, Some(on), trouble)));
             }
             (None, None) if goes => {
                 let at = frame.triple.now[on]

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use syncline_model::replica::Links;
 use syncline_model::{
-    Classes, Content, Entry, Fault, Kind, Meta, Observation, RelPath, Result, Scope, Seen, Slot, Tag, Why,
-    escape,
+    Classes, Content, Entry, Fault, Kind, Meta, Observation, RelPath, Result, Scope, Seen, Slot, Tag,
+    Trouble, Why, escape,
 };
 use syncline_store::{Blob, Key, Listed};
 
@@ -343,10 +343,17 @@ impl ScanWalk {
                 };
                 self.report(slot, entry, seen.tag);
             }
-            Some(Item::Foreign(why)) => self.report(slot, Entry::Opaque(Why::Name(why)), Tag::None),
+            Some(Item::Foreign(why)) => self.report(
+                slot,
+                Entry::Opaque(Why::Name(Trouble::new(Kind::Invalid, why))),
+                Tag::None,
+            ),
             _ => self.report(
                 slot,
-                Entry::Opaque(Why::Name("two objects read as this name".into())),
+                Entry::Opaque(Why::Name(
+                    Trouble::new(Kind::Exists, "two objects read as this name")
+                        .hint("rename or remove one of them"),
+                )),
                 Tag::None,
             ),
         }

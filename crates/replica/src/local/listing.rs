@@ -98,7 +98,11 @@ impl<D: Disk> Lister<D> {
             };
             if seen.slot.is_dir() != was_dir {
                 seen.slot = slot(rest.dir.as_ref(), &name, was_dir)?;
-                seen.what = unreadable("its kind changed while the directory was listed");
+                seen.what = unreadable(&Fault::new(
+                    Kind::Changed,
+                    "its kind changed while the directory was listed",
+                    "",
+                ));
             }
             rows.push(seen);
         }
@@ -160,7 +164,7 @@ impl<D: Disk> Lister<D> {
         let stat = match self.routes.disk.stat(&spot.dir, name) {
             Ok(stat) => stat,
             Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
-            Err(fault) => return opaque(unreadable(&fault.what)),
+            Err(fault) => return opaque(unreadable(&fault)),
         };
         if stat.kind == Node::Link && self.view.links != Links::Keep {
             return self.look_through(dir, name, listed);
@@ -176,7 +180,7 @@ impl<D: Disk> Lister<D> {
             Err(fault) if fault.is(Kind::NotFound) => Ok(None),
             Err(fault) => Ok(Some(Seen {
                 slot: now,
-                what: unreadable(&fault.what),
+                what: unreadable(&fault),
             })),
         }
     }
@@ -203,16 +207,16 @@ impl<D: Disk> Lister<D> {
             Ok((slot, what)) => Seen { slot, what },
             Err(fault) => Seen {
                 slot: listed,
-                what: unreadable(&fault.what),
+                what: unreadable(&fault),
             },
         }))
     }
 }
 
 /// An entry that could not be looked into, with the reason.
-pub(crate) fn unreadable(why: &str) -> Observation {
+pub(crate) fn unreadable(why: &Fault) -> Observation {
     Observation {
-        entry: Entry::Opaque(Why::Unreadable(why.to_owned())),
+        entry: Entry::Opaque(Why::Unreadable(why.into())),
         tag: Tag::None,
     }
 }

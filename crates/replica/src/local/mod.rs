@@ -205,7 +205,7 @@ impl<D: Disk> LocalReplica<D> {
         {
             Ok(what) => Ok(Some((what, is_dir))),
             Err(fault) if fault.is(Kind::NotFound) => Ok(None),
-            Err(fault) => Ok(Some((unreadable(&fault.what), is_dir))),
+            Err(fault) => Ok(Some((unreadable(&fault), is_dir))),
         }
     }
 }

@@ -246,7 +246,7 @@ impl<D: Disk> LocalWalk<D> {
             match self.shared.take(&seen.slot) {
                 Ok(listing) => self.frames.push(Frame::new(listing)),
                 Err(fault) if fault.is(Kind::NotFound) => continue,
-                Err(fault) => seen.what = unreadable(&fault.what),
+                Err(fault) => seen.what = unreadable(&fault),
             }
             out.push(seen);
         }
