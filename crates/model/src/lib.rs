@@ -11,6 +11,7 @@ pub mod env;
 pub mod escape;
 pub mod fault;
 pub mod filter;
+pub mod fold;
 mod glob;
 pub mod guard;
 pub mod merge;

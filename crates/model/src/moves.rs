@@ -86,7 +86,7 @@ pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
 }
 
 /// What a thing keeps when it is renamed.
-fn identity(side: Side, seen: &Observation) -> Option<Vec<u8>> {
+pub fn identity(side: Side, seen: &Observation) -> Option<Vec<u8>> {
     let mut key = vec![u8::from(!seen.entry.is_dir()), side as u8];
     match (&seen.entry, seen.tag.stamp()) {
         (Entry::Dir(_), Some(stamp)) => {
@@ -277,12 +277,15 @@ impl DirMoves {
                 path.clone()
             };
             let Triple {
-                slot, base, mut now, ..
+                slot,
+                base,
+                mut now,
+                was,
             } = triple;
             let mut pieces = Vec::new();
             let to = Slot::of(&to, is_dir);
             if let Some(row) = base {
-                pieces.push((to.clone(), Piece::Base(row, slot.clone())));
+                pieces.push((to.clone(), Piece::Base(row, was.unwrap_or_else(|| slot.clone()))));
             }
             if alike {
                 for side in Side::BOTH {
@@ -312,10 +315,11 @@ impl DirMoves {
             }
             return pieces;
         }
-        let Triple { slot, base, now, .. } = triple;
+        let Triple { slot, base, now, was } = triple;
         let mut pieces = Vec::new();
         let Pair { left, right } = now;
-        pieces.extend(base.map(|row| (slot.clone(), Piece::Base(row, slot.clone()))));
+        let was = was.unwrap_or_else(|| slot.clone());
+        pieces.extend(base.map(|row| (slot.clone(), Piece::Base(row, was))));
         pieces.extend(left.map(|located| (slot.clone(), Piece::Now(Side::Left, located))));
         pieces.extend(right.map(|located| (slot, Piece::Now(Side::Right, located))));
         pieces

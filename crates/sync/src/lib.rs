@@ -21,6 +21,7 @@ pub mod rows;
 mod scan;
 mod session;
 pub mod shelf;
+mod spelling;
 mod trust;
 
 pub use api::{

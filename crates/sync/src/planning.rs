@@ -105,7 +105,15 @@ impl<'a> Planner<'a> {
 
     /// Reads both trees beside the base.
     async fn look(&self, rule: &Rule, scope: &Scope) -> Result<Dirty> {
-        let mut join = Join::open(self.sides, self.base, scope, rule, self.options.checksum).await?;
+        let mut join = Join::open(
+            self.sides,
+            self.base,
+            self.shelf,
+            scope,
+            rule,
+            self.options.checksum,
+        )
+        .await?;
         let (mut rows, mut ends) = (self.shelf.sorter()?, self.shelf.sorter()?);
         let may_move = !syncline_model::zoo::on("moves-not-followed")
             && self.options.mode != Mode::Copy

@@ -1,7 +1,7 @@
 //! What the session's table holds, and how it is written.
 //!
 //! One key space, one byte of prefix each: `b` base rows by slot, `d` digests made before they could be agreed on, `c` open
-//! conflicts by path, `t` bytes of trash by run, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
+//! conflicts by path, `n` spellings by path, `t` bytes of trash by run, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ const BASE: u8 = b'b';
 const DIGEST: u8 = b'd';
 const CONFLICT: u8 = b'c';
 const OWN: u8 = b'i';
+const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
 
 /// Encodes a value of ours.
@@ -178,6 +179,22 @@ impl Base {
         self.drop_prefix(DIGEST)
     }
 
+    /// How a side spells the last name of a path, where that is not as the path has it.
+    pub fn spelling(&self, side: Side, path: &RelPath) -> Result<Option<Vec<u8>>> {
+        self.table.get(&spelling_key(side, path))
+    }
+
+    /// Notes how a side spells last names of paths; `None`: as the path has it.
+    pub fn note_spellings(&self, side: Side, spelt: Vec<(RelPath, Option<Vec<u8>>)>) -> Result<()> {
+        let row = |(path, name): (RelPath, Option<Vec<u8>>)| (spelling_key(side, &path), name);
+        let batch: Batch = spelt.into_iter().map(row).collect();
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.table.write(batch)
+        }
+    }
+
     /// Conflicts that wait, by path.
     pub fn conflicts(&self) -> Result<Vec<OpenConflict>> {
         self.table
@@ -241,6 +258,10 @@ impl Base {
 
 fn trash_key(side: Side, run: &str) -> Vec<u8> {
     [&[TRASH, side as u8], run.as_bytes()].concat()
+}
+
+fn spelling_key(side: Side, path: &RelPath) -> Vec<u8> {
+    [&[SPELLING, side as u8], path.as_bytes()].concat()
 }
 
 fn digest_key(side: Side, slot: &Slot) -> Vec<u8> {

@@ -7,10 +7,14 @@ use std::iter::Peekable;
 
 use syncline_model::diff::join;
 use syncline_model::replica::Scope;
-use syncline_model::{Entry, Fault, Kind, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple, Why};
+use syncline_model::{
+    Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple, Why,
+};
 use syncline_replica::{Replica, Walk};
 
 use crate::rows::Base;
+use crate::shelf::Shelf;
+use crate::spelling::{BaseRows, Respelled, Spelling};
 
 /// Entries of one side as they come.
 struct Feed {
@@ -99,7 +103,7 @@ pub struct Join<'r> {
     checksum: bool,
     only: Vec<RelPath>,
     feeds: Pair<Feed>,
-    base: Peekable<Box<dyn Iterator<Item = Result<(Slot, Row)>> + Send>>,
+    base: Peekable<BaseRows>,
     dirty_dirs: Vec<Slot>,
 }
 
@@ -108,6 +112,7 @@ impl<'r> Join<'r> {
     pub async fn open(
         sides: &Pair<std::sync::Arc<dyn Replica>>,
         base: &Base,
+        shelf: &dyn Shelf,
         scope: &Scope,
         rule: &'r Rule,
         checksum: bool,
@@ -120,12 +125,19 @@ impl<'r> Join<'r> {
             last: None,
             counts: Seenings::default(),
         };
-        let (left, right) = (sides.left.scan(scope).await?, sides.right.scan(scope).await?);
+        let walks = Pair::new(sides.left.scan(scope).await?, sides.right.scan(scope).await?);
+        let Respelled { walks, base: rows } = match Spelling::of(sides, base, !scope.only.is_empty()) {
+            Some(spelling) => spelling.respell(walks, shelf).await?,
+            None => Respelled {
+                walks,
+                base: Box::new(base.rows().map(|row| row.map(|(slot, row)| (slot, row, None)))),
+            },
+        };
+        let Pair { left, right } = walks;
         let on_the_way = Pair::new(
             above(&*sides.left, scope).await?,
             above(&*sides.right, scope).await?,
         );
-        let rows: Box<dyn Iterator<Item = Result<(Slot, Row)>> + Send> = Box::new(base.rows());
         Ok(Self {
             rule,
             checksum,
@@ -169,17 +181,16 @@ impl<'r> Join<'r> {
             .base
             .peek()
             .and_then(|row| row.as_ref().ok())
-            .map(|(slot, _)| slot);
+            .map(|(slot, ..)| slot);
         let left = self.feeds.left.batch.peek().map(|seen| &seen.slot);
         let right = self.feeds.right.batch.peek().map(|seen| &seen.slot);
         let Some(slot) = [base, left, right].into_iter().flatten().min().cloned() else {
             return Ok(None);
         };
         let (in_base, in_left, in_right) = (base == Some(&slot), left == Some(&slot), right == Some(&slot));
-        let row = if in_base {
-            self.base.next().transpose()?.map(|(_, row)| row)
-        } else {
-            None
+        let (row, was) = match self.base.next_if(|_| in_base).transpose()? {
+            Some((_, row, was)) => (Some(row), was),
+            None => (None, None),
         };
         let left = if in_left {
             self.feeds.left.take()?.map(|seen| seen.what)
@@ -194,7 +205,11 @@ impl<'r> Join<'r> {
         if !self.in_scope(&slot) {
             return Ok(Some(None));
         }
-        let triple = join(slot, row, Pair::new(left, right), self.rule, self.checksum);
+        let now = Pair::new(left, right);
+        let triple = match was {
+            None => join(slot, row, now, self.rule, self.checksum),
+            Some(was) => Some(respelt(slot, row, was, now, self.rule, self.checksum)),
+        };
         Ok(Some(triple.filter(|triple| self.matters(triple))))
     }
 
@@ -229,6 +244,29 @@ impl<'r> Join<'r> {
             self.dirty_dirs.push(triple.slot.clone());
         }
         true
+    }
+}
+
+/// What the base has under another spelling goes on in any case: its row has to move.
+fn respelt(
+    slot: Slot,
+    row: Option<Row>,
+    was: Slot,
+    now: Pair<Option<Observation>>,
+    rule: &Rule,
+    checksum: bool,
+) -> Triple {
+    let located = Pair::each(|side| now[side].clone().map(|seen| Located { seen, at: None }));
+    let changed = join(slot.clone(), row.clone(), now, rule, checksum);
+    let triple = changed.unwrap_or(Triple {
+        slot,
+        base: row,
+        was: None,
+        now: located,
+    });
+    Triple {
+        was: Some(was),
+        ..triple
     }
 }
 

@@ -11,6 +11,7 @@ mod world;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use syncline_model::fold::Folding;
 use syncline_model::{Fault, Kind, Result, Time};
 
 use crate::env::SeededDice;
@@ -30,6 +31,8 @@ pub struct FsOptions {
     pub read_only: bool,
     /// Can share bytes between files.
     pub reflinks: bool,
+    /// Names that it takes for one; it keeps the spelling of the first.
+    pub folds: Folding,
 }
 
 impl Default for FsOptions {
@@ -40,6 +43,7 @@ impl Default for FsOptions {
             capacity: 1 << 40,
             read_only: false,
             reflinks: true,
+            folds: Folding::default(),
         }
     }
 }

@@ -70,7 +70,20 @@ impl At<'_> {
 
     /// What `name` names, without looking through mount points.
     fn bare(&self, dir: &SimDir, name: &[u8]) -> Result<Option<Id>> {
-        Ok(self.dir(dir)?.get(name).copied())
+        let name = self.spelt(dir, name)?;
+        Ok(self.dir(dir)?.get(&name).copied())
+    }
+
+    /// How the name is spelt that is this one here; as given when there is none.
+    fn spelt(&self, dir: &SimDir, name: &[u8]) -> Result<Box<[u8]>> {
+        let names = self.dir(dir)?;
+        let folds = self.world.fss[self.world.nodes[&dir.id].fs].options.folds;
+        if !folds.any() || names.contains_key(name) {
+            return Ok(name.into());
+        }
+        let wanted = folds.fold(name);
+        let found = names.keys().find(|there| folds.fold(there) == wanted);
+        Ok(found.cloned().unwrap_or_else(|| name.into()))
     }
 
     fn find(&self, dir: &SimDir, name: &[u8]) -> Result<Id> {
@@ -229,8 +242,9 @@ impl At<'_> {
             // Two names of one file: POSIX has the rename do nothing at all.
             return Ok(());
         }
-        let from_slot = |id| (from.0.id, from.1.into(), id);
-        let to_slot = (to.0.id, to.1.into(), Some(old));
+        let (from_name, to_name) = (self.spelt(from.0, from.1)?, self.spelt(to.0, to.1)?);
+        let from_slot = |id| (from.0.id, from_name.clone(), id);
+        let to_slot = (to.0.id, to_name, Some(old));
         let sets = match how {
             Place::New | Place::Over => vec![from_slot(None), to_slot],
             Place::Exchange => vec![from_slot(over), to_slot],
@@ -568,7 +582,7 @@ impl Disk for SimDisk {
             names if names.is_some() != is_dir => return Err(fault(Kind::Changed, "remove", name)),
             _ => {}
         }
-        let sets = vec![(dir.id, name.into(), None)];
+        let sets = vec![(dir.id, at.spelt(dir, name)?, None)];
         at.world.change_names(NameOp {
             sets,
             children: vec![id],
