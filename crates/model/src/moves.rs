@@ -200,6 +200,12 @@ impl DirMoves {
         self.ordered.is_empty()
     }
 
+    /// The directories that both sides have under a new name already, inner ones first: old name, new name.
+    pub fn behind(&self) -> impl Iterator<Item = (&RelPath, &RelPath)> {
+        let alike = self.ordered.iter().filter(|moved| moved.alike);
+        alike.map(|moved| (&moved.from, &moved.to))
+    }
+
     /// The innermost directory that `side` moved and that held `path`.
     fn above(&self, side: Side, path: &RelPath) -> Option<&Moved> {
         let mut at = Some(path.clone());

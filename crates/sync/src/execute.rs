@@ -1,9 +1,12 @@
 //! Carrying a plan out: phase by phase, batch by batch.
 //!
-//! A batch is: stage everything in parallel · flush · apply everything in parallel · flush · log what was done · write base rows. So a base row never
-//! says more than what survives a power cut, and what a kill leaves undone is planned again by the next run.
+//! A batch is: stage everything in parallel · flush · announce it in the log · apply everything in parallel · flush · log what was done · write base
+//! rows. So a base row never says more than what survives a power cut, and what a kill leaves undone is planned again by the next run. What was moved on
+//! disk is renamed in the base at once, with all below it: later steps and a later run find both under one name.
 //!
 //! Invariant: a row reaches the base only when every step of its slot was done; what failed leaves the base as it was.
+
+mod moved;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use syncline_model::{
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
 use crate::api::{Counts, Env, Event, Monitor, Options, Stop};
-use crate::journal::{Done, Journal, Record};
+use crate::journal::{Journal, Stands};
 use crate::parallel::parallel;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
@@ -76,7 +79,10 @@ pub struct Execution<'a> {
     parts: HashMap<Slot, Settle>,
     failed: HashSet<Slot>,
     touched: HashSet<(Side, RelPath)>,
-    moves_failed: bool,
+    /// Names in the base that became others in this run, in order.
+    renamed: Vec<(RelPath, RelPath)>,
+    /// New names of directories that did not move: nothing can be done below them.
+    unmoved: Vec<RelPath>,
 }
 
 /// A step with what it needs to be done.
@@ -84,6 +90,19 @@ struct Job {
     item: Item,
     step: Step,
     staged: Option<Staged>,
+    /// Its number in the log, once it is announced.
+    number: u32,
+}
+
+impl Job {
+    fn new(item: Item, step: Step) -> Self {
+        Self {
+            item,
+            step,
+            staged: None,
+            number: 0,
+        }
+    }
 }
 
 impl<'a> Execution<'a> {
@@ -118,13 +137,15 @@ impl<'a> Execution<'a> {
             parts: HashMap::new(),
             failed: HashSet::new(),
             touched: HashSet::new(),
-            moves_failed: false,
+            renamed: Vec::new(),
+            unmoved: Vec::new(),
         }
     }
 
     /// Does all of it, as far as it goes.
     pub async fn run(&mut self, mut plan: Plan) -> Result<()> {
         self.parts = std::mem::take(&mut plan.parts);
+        self.behind(&mut plan).await?;
         for phase in [
             Phase::Aside,
             Phase::MakeFirst,
@@ -175,11 +196,7 @@ impl<'a> Execution<'a> {
                 member: None,
                 sole: None,
             };
-            jobs.push(Job {
-                item,
-                step,
-                staged: None,
-            });
+            jobs.push(Job::new(item, step));
         }
         self.in_order(jobs).await
     }
@@ -216,17 +233,13 @@ impl<'a> Execution<'a> {
             };
             let Some(step) = item.step.clone() else { continue };
             self.stopped |= self.over();
-            if self.stopped || self.waits(&step) {
-                self.moves_failed |= step.action == Action::Move;
+            if self.stopped || self.waits(&step) || self.below_unmoved(&item.slot) {
+                self.leave(&step);
                 self.failed.insert(item.slot);
                 continue;
             }
             bytes += size(&step);
-            jobs.push(Job {
-                item,
-                step,
-                staged: None,
-            });
+            jobs.push(Job::new(item, step));
         }
         Ok((!jobs.is_empty()).then_some(jobs))
     }
@@ -243,12 +256,20 @@ impl<'a> Execution<'a> {
     }
 
     /// One after another: each may need the one before.
-    async fn in_order(&mut self, jobs: Vec<Job>) -> Result<()> {
+    async fn in_order(&mut self, mut jobs: Vec<Job>) -> Result<()> {
         let mut done = Vec::with_capacity(jobs.len());
-        for mut job in jobs {
-            self.refresh(&mut job);
+        jobs.iter_mut().for_each(|job| self.refresh(job));
+        self.announce(&mut jobs)?;
+        for job in jobs {
+            if self.below_unmoved(&job.item.slot) {
+                self.leave(&job.step);
+                self.failed.insert(job.item.slot);
+                continue;
+            }
             let applied = apply(&self.hands, &job.step, None).await;
-            self.moves_failed |= job.step.action == Action::Move && applied.is_err();
+            if applied.is_err() {
+                self.leave(&job.step);
+            }
             done.extend(self.outcome(job, applied)?);
         }
         self.commit(done).await
@@ -299,7 +320,8 @@ impl<'a> Execution<'a> {
         self.commit(done).await
     }
 
-    async fn apply_at_once(&mut self, staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
+    async fn apply_at_once(&mut self, mut staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
+        self.announce(&mut staged)?;
         let hands = self.hands.clone();
         let work = move |mut job: Job| {
             let hands = hands.clone();
@@ -326,9 +348,11 @@ impl<'a> Execution<'a> {
         let is_dir = |job: &Job| job.step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
         let (directories, leaves): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_dir);
         self.at_once(leaves).await?;
+        let mut directories = directories;
+        directories.iter_mut().for_each(|job| self.refresh(job));
+        self.announce(&mut directories)?;
         let mut done = Vec::with_capacity(directories.len());
         for mut job in directories {
-            self.refresh(&mut job);
             let applied = match stage(&self.hands, &mut job).await {
                 Ok(()) => {
                     let staged = job.staged.take();
@@ -366,13 +390,9 @@ impl<'a> Execution<'a> {
                 self.settle_group(&mut group).await?;
                 leader = None;
             }
-            let mut job = Job {
-                item,
-                step,
-                staged: None,
-            };
+            let mut job = Job::new(item, step);
             self.stopped |= self.over();
-            if self.stopped || self.waits(&job.step) {
+            if self.stopped || self.waits(&job.step) || self.below_unmoved(&job.item.slot) {
                 self.failed.insert(job.item.slot);
                 continue;
             }
@@ -445,8 +465,7 @@ impl<'a> Execution<'a> {
             if let Some((mut row, was)) = row {
                 let seen = row.as_mut().and_then(|row| row[job.step.side].as_mut());
                 set_time(seen, mtime(job.step.change.new.as_ref()));
-                rows.extend(was.map(|was| (was, None)));
-                rows.push((job.item.slot, row));
+                self.settled(&mut rows, job.item.slot, row, was);
             }
         }
         self.base.write(rows)
@@ -505,13 +524,12 @@ impl<'a> Execution<'a> {
         let mut rows = Vec::new();
         while let Some((_, item)) = plan.next_of(Phase::Agreed)? {
             let Some((row, was)) = item.sole else { continue };
-            if self.detached || (was.is_some() && self.moves_failed) || self.failed.contains(&item.slot) {
+            if self.detached || self.below_unmoved(&item.slot) || self.failed.contains(&item.slot) {
                 continue;
             }
             let row =
                 row.map(|row| Pair::each(|side| row[side].clone().map(|seen| self.trust.judge(side, seen))));
-            rows.extend(was.map(|was| (was, None)));
-            rows.push((item.slot, row));
+            self.settled(&mut rows, item.slot, row, was);
             if rows.len() >= BATCH_STEPS {
                 self.base.write(std::mem::take(&mut rows))?;
             }
@@ -588,23 +606,21 @@ impl<'a> Execution<'a> {
         self.flush().await?;
         for finished in &done {
             let Finished {
-                job: Job { step, .. },
+                job: Job { step, number, .. },
                 applied,
                 ..
             } = finished;
             if applied.trashed.is_some() {
                 self.trashed[step.side] += step.change.old.as_ref().map_or(0, |old| old.entry.size());
             }
-            let record = Done {
-                side: step.side,
-                action: step.action,
-                change: step.change.clone(),
+            self.journal.stands(Stands {
+                number: *number,
                 now: applied.now.clone(),
                 trashed: applied.trashed.clone(),
-            };
-            self.journal.put(&Record::Done(Box::new(record)))?;
+            })?;
         }
-        self.journal.sync()?;
+        self.journal.settle()?;
+        self.rename(&done)?;
         let mut rows = Vec::with_capacity(done.len());
         for finished in done {
             self.count(&finished.job.step);
@@ -663,8 +679,8 @@ impl<'a> Execution<'a> {
                 *seen = self.trust.judge(side, seen.clone());
             }
         }
-        let mut rows: Vec<_> = was.map(|was| (was, None)).into_iter().collect();
-        rows.push((slot, row));
+        let mut rows = Vec::new();
+        self.settled(&mut rows, slot, row, was);
         rows
     }
 
@@ -683,6 +699,13 @@ impl<'a> Execution<'a> {
             return None;
         }
         self.parts.remove(slot).map(|part| (part.row, part.was))
+    }
+
+    /// What the base is to say of a slot, which may have been known under another name.
+    fn settled(&self, rows: &mut Vec<(Slot, Option<Row>)>, slot: Slot, row: Option<Row>, was: Option<Slot>) {
+        let was = was.map(|was| self.name_now(was)).filter(|was| *was != slot);
+        rows.extend(was.map(|was| (was, None)));
+        rows.push((slot, row));
     }
 
     fn scope(&self) -> Scope {

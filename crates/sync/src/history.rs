@@ -45,6 +45,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
+        self.recover().await?;
         let run = match run {
             Some(run) => run.to_owned(),
             None => self.last_changing_run()?,
@@ -128,6 +129,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
+        self.recover().await?;
         let mut steps = Vec::new();
         for path in paths {
             let found = self.versions(path, from).await?;
@@ -332,6 +334,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
+        self.recover().await?;
         let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(DirMoves::default()), false)?;
         let mut settled = Vec::new();
         for open in &open {

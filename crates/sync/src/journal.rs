@@ -1,11 +1,14 @@
-//! The log of a run: what it began, what it did, how it ended. `log`, `undo` and `restore` read it.
+//! The log of a run: what it began, what it is about to do, what it did, how it ended. `log`, `undo` and `restore` read it.
+//!
+//! Invariant: nothing is done to a tree before the log says durably that it is about to be done, so whatever a killed run did is in its log or
+//! is found by looking at the places that the log names.
 
 use serde::{Deserialize, Serialize};
 use syncline_model::{Action, Change, From, Observation, Pair, Result, Side, Time, TrashRef};
 
 use crate::api::{Counts, Exit, RunInfo};
 use crate::rows::{decode, encode};
-use crate::shelf::{Log, Shelf};
+use crate::shelf::{Log, Records, Shelf};
 
 /// One record of a run's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +29,36 @@ pub enum Record {
         /// Done on each side.
         counts: Pair<[u64; 6]>,
     },
+    /// A change that is about to be made.
+    Ahead(Box<Ahead>),
+    /// One of the changes announced since the last `Settled` stands.
+    Stands(Box<Stands>),
+    /// What was announced and does not stand was not made.
+    Settled,
+}
+
+/// A change that is about to be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Where.
+    pub side: Side,
+    /// What.
+    pub action: Action,
+    /// The change, with all that is known of what comes.
+    pub change: Change,
+    /// The base is to be told of it: an undo's and a restore's results are edits to it.
+    pub told: bool,
+}
+
+/// How an announced change came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stands {
+    /// Its number among those announced together.
+    pub number: u32,
+    /// What stands there since.
+    pub now: Option<Observation>,
+    /// Where the trash holds what was displaced.
+    pub trashed: Option<TrashRef>,
 }
 
 /// A change that was made.
@@ -46,12 +79,17 @@ pub struct Done {
 /// The log of the run under way.
 pub struct Journal {
     log: Box<dyn Log>,
+    /// How many changes are announced and not settled.
+    ahead: u32,
 }
 
 impl Journal {
     /// Begins the log of `run`.
     pub fn begin(shelf: &dyn Shelf, run: &str, what: &str, time: Time) -> Result<Self> {
-        let mut journal = Self { log: shelf.log(run)? };
+        let mut journal = Self {
+            log: shelf.log(run)?,
+            ahead: 0,
+        };
         journal.put(&Record::Begin {
             what: what.into(),
             time,
@@ -60,18 +98,46 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds a record; durable after [`Journal::sync`].
-    pub fn put(&mut self, record: &Record) -> Result<()> {
+    /// Goes on with the log of a killed run.
+    pub fn reopen(shelf: &dyn Shelf, run: &str) -> Result<Self> {
+        Ok(Self {
+            log: shelf.reopen(run)?,
+            ahead: 0,
+        })
+    }
+
+    fn put(&mut self, record: &Record) -> Result<()> {
         self.log.append(&encode(record)?)
     }
 
-    /// Returns when all records survive a power cut.
-    pub fn sync(&mut self) -> Result<()> {
+    /// Announces changes; they may be made once this has returned. The number of the first.
+    pub fn announce(&mut self, changes: impl IntoIterator<Item = Ahead>) -> Result<u32> {
+        let first = self.ahead;
+        for ahead in changes {
+            self.put(&Record::Ahead(Box::new(ahead)))?;
+            self.ahead += 1;
+        }
+        self.log.sync()?;
+        Ok(first)
+    }
+
+    /// Says which of the announced changes stand; durable after [`Journal::settle`].
+    pub fn stands(&mut self, stands: Stands) -> Result<()> {
+        self.put(&Record::Stands(Box::new(stands)))
+    }
+
+    /// All is said about what was announced.
+    pub fn settle(&mut self) -> Result<()> {
+        self.ahead = 0;
+        self.put(&Record::Settled)?;
         self.log.sync()
     }
 
-    /// Ends the log.
+    /// Ends the log. What came of announced changes and could not be said is for the next run to find out.
     pub fn end(&mut self, exit: Exit, counts: &Pair<Counts>) -> Result<()> {
+        if self.ahead > 0 {
+            return self.log.sync();
+        }
         let counts = Pair::each(|side| flat(&counts[side]));
         self.put(&Record::End {
             exit: exit.into(),
@@ -92,9 +158,79 @@ fn flat(counts: &Counts) -> [u64; 6] {
     ]
 }
 
-/// All records of a run.
-pub fn read(shelf: &dyn Shelf, run: &str) -> Result<impl Iterator<Item = Result<Record>> + use<>> {
-    Ok(shelf.records(run)?.map(|record| decode(&record?)))
+/// All records of a run, where each change that was announced and stands is `Done`.
+pub fn read(shelf: &dyn Shelf, run: &str) -> Result<Reading> {
+    Ok(Reading {
+        records: shelf.records(run)?,
+        ahead: Vec::new(),
+    })
+}
+
+/// A log that is being read.
+pub struct Reading {
+    records: Records,
+    ahead: Vec<Option<Ahead>>,
+}
+
+impl Reading {
+    /// The next record as it was written.
+    pub fn raw(&mut self) -> Result<Option<Record>> {
+        let Some(record) = self.records.next() else {
+            return Ok(None);
+        };
+        let record = decode(&record?)?;
+        match &record {
+            Record::Ahead(ahead) => self.ahead.push(Some((**ahead).clone())),
+            Record::Settled => self.ahead.clear(),
+            _ => {}
+        }
+        Ok(Some(record))
+    }
+
+    /// What was announced and of which nothing more is known, with its number.
+    pub fn unsettled(self) -> impl Iterator<Item = (u32, Ahead)> {
+        (0..)
+            .zip(self.ahead)
+            .filter_map(|(number, ahead)| Some((number, ahead?)))
+    }
+
+    /// What is announced under a number.
+    pub fn announced(&mut self, number: u32) -> Option<Ahead> {
+        self.ahead.get_mut(number as usize).and_then(Option::take)
+    }
+}
+
+impl Iterator for Reading {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let stands = match self.raw().transpose()? {
+                Ok(Record::Ahead(_) | Record::Settled) => continue,
+                Ok(Record::Stands(stands)) => *stands,
+                other => return Some(other),
+            };
+            let Some(Ahead {
+                side, action, change, ..
+            }) = self.announced(stands.number)
+            else {
+                continue;
+            };
+            return Some(Ok(Record::Done(Box::new(Done {
+                side,
+                action,
+                change,
+                now: stands.now,
+                trashed: stands.trashed,
+            }))));
+        }
+    }
+}
+
+/// True when a log says all there is to say: its run has ended, or was cut where nothing was under way.
+pub fn is_settled(shelf: &dyn Shelf, run: &str) -> Result<bool> {
+    let last = shelf.last(run)?.and_then(|record| decode(&record).ok());
+    Ok(matches!(last, Some(Record::End { .. } | Record::Settled)))
 }
 
 /// The runs that have a log, oldest first.
@@ -117,6 +253,7 @@ fn info(shelf: &dyn Shelf, run: String) -> Result<RunInfo> {
             Record::Begin { what, time } => (info.what, info.time) = (what, time),
             Record::Done(step) => done[step.side].add(step.action, copied(&step)),
             Record::End { exit, .. } => info.exit = Exit::from_number(exit),
+            Record::Ahead(_) | Record::Stands(_) | Record::Settled => {}
         }
     }
     (info.left, info.right) = (done.left, done.right);

@@ -17,6 +17,7 @@ mod plan;
 mod plan_file;
 mod planned;
 mod planning;
+mod recovery;
 pub mod rows;
 mod scan;
 mod session;

@@ -1,6 +1,6 @@
 //! Decisions in the order in which they will be carried out, on disk when they are many.
 //!
-//! Order: files that make room for directories · directories that others move into · moves · directories made · moves into
+//! Order: directories whose new name only the base lacks · files that make room for directories · directories that others move into · moves · directories made · moves into
 //! those · conflict copies · copies · groups of hard links · attributes · removals, and files in place of directories,
 //! innermost first · rows that need no step.
 
@@ -21,6 +21,8 @@ use syncline_store::Rows;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
+    /// Directories that both sides have under a new name: the base is renamed.
+    Behind,
     /// Files that give their name to a directory.
     Aside,
     /// Directories that others will move into.
@@ -50,7 +52,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
+        Self::Behind,
         Self::Aside,
         Self::MakeFirst,
         Self::MoveDir,
@@ -334,7 +337,19 @@ impl<'a> Draft<'a> {
     }
 
     /// The rows in order.
-    pub fn finish(self) -> Result<Plan> {
+    pub fn finish(mut self) -> Result<Plan> {
+        let moves = self.moves.clone();
+        for (rank, (from, to)) in (0_u64..).zip(moves.behind()) {
+            let slot = Slot::of(to, true);
+            let key = [&[Phase::Behind as u8][..], &rank.to_be_bytes(), slot.as_bytes()].concat();
+            let item = Item {
+                slot,
+                step: None,
+                member: None,
+                sole: Some((None, Some(Slot::of(from, true)))),
+            };
+            self.push(&key, &item)?;
+        }
         let parts = self.parts.into_iter().collect();
         Ok(Plan {
             rows: self.rows.finish()?,

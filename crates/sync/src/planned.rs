@@ -42,6 +42,7 @@ impl Session {
         if !strangers.is_empty() {
             return Ok(self.refused(&begun, strangers));
         }
+        self.recover().await?;
         let (env, sides, base, shelf) = (&self.env, &self.sides, &self.base, &*self.shelf);
         let stop = Stop::default();
         let planner = Planner {
@@ -110,6 +111,7 @@ impl Session {
         if !strangers.is_empty() {
             return Ok(self.refused(&begun, strangers));
         }
+        self.recover().await?;
         let read = self.read_plan(lines)?;
         self.raise(&before, &read.writes, options, monitor).await?;
         let trust = Trust {

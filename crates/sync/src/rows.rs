@@ -1,7 +1,8 @@
 //! What the session's table holds, and how it is written.
 //!
 //! One key space, one byte of prefix each: `b` base rows by slot, `d` digests made before they could be agreed on, `c` open
-//! conflicts by path, `n` spellings by path, `t` bytes of trash by run, `i` what is remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
+//! conflicts by path, `n` spellings by path, `t` bytes of trash by run, `m` directories whose rows are on their way to another name, `i` what is
+//! remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ const CONFLICT: u8 = b'c';
 const OWN: u8 = b'i';
 const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
+const RENAME: u8 = b'm';
+
+/// Rows that get another name at once.
+const CARRIED: usize = 4096;
 
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -130,6 +135,50 @@ impl Base {
         } else {
             self.table.write(batch)
         }
+    }
+
+    /// The row at `from`, and all rows below it if it is a directory's, get the name `to`: what both sides have under the new name has no second
+    /// one in the base. Killed on the way, [`Base::finish_renames`] goes on.
+    pub fn rename(&self, from: &Slot, to: &Slot) -> Result<()> {
+        if to.as_bytes().starts_with(from.as_bytes()) || from.is_dir() != to.is_dir() {
+            return Ok(());
+        }
+        if from.is_dir() {
+            return self.carry(from.as_bytes(), to.as_bytes());
+        }
+        let old = key(BASE, from.as_bytes());
+        match self.table.get(&old)? {
+            Some(row) => self
+                .table
+                .write(vec![(old, None), (key(BASE, to.as_bytes()), Some(row))]),
+            None => Ok(()),
+        }
+    }
+
+    fn carry(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        let (old, new, note) = (key(BASE, from), key(BASE, to), key(RENAME, from));
+        loop {
+            let rows: Vec<_> = self.table.scan(&old, &old).take(CARRIED).collect::<Result<_>>()?;
+            let last = rows.len() < CARRIED;
+            let mut batch: Batch = Vec::with_capacity(2 * rows.len() + 1);
+            for (key, row) in rows {
+                batch.push(([&new, &key[old.len()..]].concat(), Some(row)));
+                batch.push((key, None));
+            }
+            batch.push((note.clone(), (!last).then(|| to.to_vec())));
+            self.table.write(batch)?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on with what a killed run began to rename.
+    pub fn finish_renames(&self) -> Result<()> {
+        let begun: Vec<_> = self.table.scan(&[RENAME], &[RENAME]).collect::<Result<_>>()?;
+        begun
+            .into_iter()
+            .try_for_each(|(from, to)| self.carry(&from[1..], &to))
     }
 
     /// Forgets all rows.

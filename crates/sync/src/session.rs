@@ -13,7 +13,7 @@ use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Repor
 use crate::execute::{Execution, Hands, Held};
 use crate::guarding::Answers;
 use crate::journal::{self, Journal};
-use crate::plan::{Draft, Plan};
+use crate::plan::{Draft, Phase, Plan};
 use crate::planning::{Planned, Planner};
 use crate::rows::{Base, Remembered};
 use crate::shelf::{Guard, Shelf};
@@ -84,6 +84,7 @@ impl Session {
         if !strangers.is_empty() {
             return Ok(self.refused(&begun, strangers));
         }
+        self.recover().await?;
         if options.accept.is_some() && !options.dry_run {
             self.base.drop_rows()?;
         }
@@ -357,8 +358,11 @@ impl Session {
     fn remember_agreed(&self, draft: Draft<'_>, trust: Trust) -> Result<()> {
         let mut plan = draft.finish()?;
         let mut rows = Vec::new();
-        while let Some((_, item)) = plan.next()? {
-            let Some((row, was)) = item.sole else { continue };
+        while let Some((phase, item)) = plan.next()? {
+            // Written in one batch, so nothing has to be renamed beforehand.
+            let Some((row, was)) = item.sole.filter(|_| phase != Phase::Behind) else {
+                continue;
+            };
             let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
             rows.extend(was.map(|was| (was, None)));
             rows.push((item.slot, row));

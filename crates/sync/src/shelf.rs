@@ -16,6 +16,19 @@ const RECORD_MAX: usize = 16 << 20;
 const SORT_BUDGET: usize = 24 << 20;
 /// Bytes before each record: its length and the first bytes of its BLAKE3.
 const HEAD: usize = 12;
+/// Bytes at the end of a log in which its last record is looked for.
+const TAIL: usize = 256;
+
+fn length_of(head: &[u8]) -> usize {
+    head[..4]
+        .iter()
+        .rev()
+        .fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+}
+
+fn is_whole(head: &[u8], record: &[u8]) -> bool {
+    blake3::hash(record).as_bytes()[..HEAD - 4] == head[4..]
+}
 
 /// A log under way.
 pub trait Log: Send {
@@ -51,6 +64,8 @@ pub trait Shelf: Send + std::marker::Sync {
     fn runs(&self) -> Result<Vec<String>>;
     /// The records of a run.
     fn records(&self, run: &str) -> Result<Records>;
+    /// The last record of a run, if it is short and the file ends with it.
+    fn last(&self, run: &str) -> Result<Option<Vec<u8>>>;
     /// Forgets the log of a run.
     fn forget(&self, run: &str) -> Result<()>;
     /// Something that sorts.
@@ -182,6 +197,25 @@ impl<D: Disk> Shelf for DiskShelf<D> {
         }))
     }
 
+    fn last(&self, run: &str) -> Result<Option<Vec<u8>>> {
+        let file = self.disk.open(&self.sub("runs")?, run.as_bytes(), false)?;
+        let size = self.disk.stat_file(&file)?.size;
+        let records = DiskRecords {
+            disk: self.disk.clone(),
+            file,
+            at: size.saturating_sub(TAIL as u64),
+        };
+        let Some(tail) = records.exactly(records.at, size.min(TAIL as u64) as usize)? else {
+            return Ok(None);
+        };
+        let whole = |at: &usize| {
+            let (head, record) = tail[*at..].split_at(HEAD);
+            length_of(head) == record.len() && is_whole(head, record)
+        };
+        let begins = (0..tail.len().saturating_sub(HEAD)).rev().find(whole);
+        Ok(begins.map(|at| tail[at + HEAD..].to_vec()))
+    }
+
     fn forget(&self, run: &str) -> Result<()> {
         self.disk.remove(&self.sub("runs")?, run.as_bytes(), false)
     }
@@ -266,17 +300,14 @@ impl<D: Disk> DiskRecords<D> {
         let Some(head) = self.exactly(self.at, HEAD)? else {
             return Ok(None);
         };
-        let length = head[..4]
-            .iter()
-            .rev()
-            .fold(0_usize, |sum, &byte| sum << 8 | usize::from(byte));
+        let length = length_of(&head);
         if length > RECORD_MAX {
             return Ok(None);
         }
         let Some(record) = self.exactly(self.at + HEAD as u64, length)? else {
             return Ok(None);
         };
-        if blake3::hash(&record).as_bytes()[..HEAD - 4] != head[4..] {
+        if !is_whole(&head, &record) {
             return Ok(None);
         }
         self.at += (HEAD + length) as u64;

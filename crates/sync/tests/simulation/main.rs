@@ -107,3 +107,21 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
         }
     }
 }
+
+#[test]
+fn s19_a_killed_run_is_taken_back_whole() {
+    let (mut kills, mut steps) = (0, 0);
+    for seed in 0..2 {
+        for at in 0.. {
+            let taken_back = World::taken_back(seed, at);
+            let done = taken_back.unwrap_or_else(|why| panic!("seed {seed}, killed at change {at}: {why}"));
+            let Some(done) = done else { break };
+            (kills, steps) = (kills + 1, steps + done);
+        }
+    }
+    println!("{kills} kills, {steps} steps taken back");
+    assert!(
+        kills > 100 && steps > kills,
+        "{kills} kills, {steps} steps: nothing was proved"
+    );
+}

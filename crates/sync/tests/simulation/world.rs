@@ -1,5 +1,7 @@
 //! One seed is one world: two trees, a session's state, everything that may go wrong, and what must hold afterwards.
 
+mod killed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -323,7 +323,7 @@ impl<D: Disk> LocalEdit<D> {
                 self.reveal(&draft, at)?;
                 None
             }
-            Some(old) => self.replace(&mut draft, at, old, Some(self.wanted(new)))?,
+            Some(old) => self.change_places(&mut draft, at, old, self.wanted(new))?,
         };
         Ok(Applied {
             now: Some(self.now(at, new, Some(&draft.stat))?),

@@ -19,6 +19,44 @@ use crate::seam::Durability;
 const BACK: usize = 8;
 
 impl<D: Disk> LocalEdit<D> {
+    /// Puts what the trash holds at `draft` in the place of `old`, which goes to this run's trash. Both change places, so that a killed run
+    /// leaves the version where it was or where it belongs, never under a third name.
+    pub(super) fn change_places(
+        &self,
+        draft: &mut Draft<D>,
+        at: &At<D>,
+        old: &Observation,
+        wanted: Wanted,
+    ) -> Result<Option<TrashRef>> {
+        let seen = self.expect(at, old)?;
+        if seen.kind == Node::Dir || !self.found.exchanges {
+            return self.replace(draft, at, old, Some(wanted));
+        }
+        let wanted = self.inherited(at.name(), &seen, wanted)?;
+        self.complete(draft, wanted)?;
+        let kept = (&draft.dir, &draft.name[..]);
+        match self.disk.place(kept, at.name(), How::Exchange) {
+            Ok(()) => {}
+            Err(fault) if fault.is(Kind::Unsupported) => return self.replace_in_steps(draft, at, old, &seen),
+            Err(fault) if fault.is(Kind::NotFound) => return Err(changed("it is gone", &at.path)),
+            Err(fault) => return Err(fault),
+        }
+        let out = self.disk.stat(kept.0, kept.1)?;
+        let put = self.disk.stat(at.dir(), &at.name);
+        if out.inode != seen.inode || !still(old, &out, at.step.spot.fs, false) {
+            // Somebody who took away or replaced what was just put there was quicker still: theirs stays, this stays in the trash.
+            if put.is_ok_and(|put| is_same(&draft.stat, &put)) {
+                self.disk.place(kept, at.name(), How::Exchange)?;
+            }
+            return Err(changed(
+                "it was changed at the last moment; the newer one stays",
+                &at.path,
+            ));
+        }
+        let berth = at.place.berth(kept, &at.path)?;
+        self.keep_or_forget(berth, at, &seen)
+    }
+
     /// Puts `draft` in the place of `old`, which goes to the trash. With `wanted`, the draft is given these attributes,
     /// and of the others those of what it replaces; without, it is something of the tree and keeps its own.
     pub(super) fn replace(

@@ -1,0 +1,238 @@
+//! What a killed run left unsaid: which of the changes that it had announced stand, and under which names.
+//!
+//! Invariant: the places are looked at, nothing is guessed and nothing there is changed. Afterwards the run's log names every change that
+//! it made, and the base has what it moved under the name that it has now.
+
+use std::collections::{BTreeSet, HashMap};
+
+use syncline_model::replica::Scope;
+use syncline_model::{
+    Action, Change, Entry, Fault, From, Kind, Observation, Pair, RelPath, Result, Sameness, Side, Slot,
+    TrashRef,
+};
+
+use crate::journal::{self, Ahead, Journal, Record, Stands};
+use crate::session::Session;
+
+/// What recovery looks for in the trash: by inode where there is one, else by path.
+#[derive(PartialEq, Eq, Hash)]
+enum Mark {
+    Inode(u64, u64),
+    Path(RelPath),
+}
+
+impl Session {
+    /// Completes the last run's log and names in the base, if that run was killed.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        self.base.finish_renames()?;
+        let Some(run) = self.shelf.runs()?.pop() else {
+            return Ok(());
+        };
+        if journal::is_settled(&*self.shelf, &run)? {
+            return Ok(());
+        }
+        let mut reading = journal::read(&*self.shelf, &run)?;
+        while let Some(record) = reading.raw()? {
+            match record {
+                Record::Ahead(ahead) if ahead.told => self.follow(&ahead).await?,
+                Record::Stands(stands) => drop(reading.announced(stands.number)),
+                _ => {}
+            }
+        }
+        let open: Vec<_> = reading.unsettled().collect();
+        let displaced = self.displaced(&run, &open).await?;
+        let mut journal = Journal::reopen(&*self.shelf, &run)?;
+        for (number, ahead) in open {
+            let trashed = mark_of(&ahead.change).and_then(|mark| displaced[ahead.side].get(&mark).cloned());
+            if let Some(now) = self.stands(&ahead, trashed.is_some()).await? {
+                journal.stands(Stands { number, now, trashed })?;
+            }
+        }
+        journal.settle()
+    }
+
+    /// A move that was made and that the base does not know of: the base follows.
+    async fn follow(&self, ahead: &Ahead) -> Result<()> {
+        let (Action::Move, Some(From::Move(from)), Some(new)) =
+            (ahead.action, &ahead.change.from, &ahead.change.new)
+        else {
+            return Ok(());
+        };
+        let (side, to) = (ahead.side, &ahead.change.path);
+        let (was, now) = (Slot::of(from, new.is_dir()), Slot::of(to, new.is_dir()));
+        let Some(row) = self.base.row(&was)? else {
+            return Ok(());
+        };
+        if self.base.row(&now)?.is_some() || self.found(side, from).await?.is_some() {
+            return Ok(());
+        }
+        let Some(found) = self.found(side, to).await? else {
+            return Ok(());
+        };
+        let inode = |seen: &Observation| seen.tag.stamp().map(|stamp| (stamp.fs, stamp.inode));
+        let known = row[side].as_ref().and_then(inode);
+        let same_inode = known.is_some() && known == inode(&found);
+        let plain = new.is_file() && found.entry.size() == new.size() && bears(&found.entry, new);
+        if same_inode || plain || self.is(side, to, &found, new).await? {
+            self.base.rename(&was, &now)?;
+        }
+        Ok(())
+    }
+
+    /// What stands at a path. Where that cannot be told, nothing is known of it.
+    async fn found(&self, side: Side, path: &RelPath) -> Result<Option<Observation>> {
+        match self.sides[side].find(path, &Scope::default()).await {
+            Err(fault) if grave(&fault) => Err(fault),
+            found => Ok(found.unwrap_or_default()),
+        }
+    }
+
+    /// True when what was found is what was to come.
+    async fn is(&self, side: Side, path: &RelPath, found: &Observation, wanted: &Entry) -> Result<bool> {
+        let (Some(content), true) = (wanted.content(), found.entry.is_file()) else {
+            return Ok(!wanted.is_file() && wanted.same_content(&found.entry) == Sameness::Same);
+        };
+        let by_tag = wanted.same_content(&found.entry);
+        if by_tag != Sameness::Unknown {
+            return Ok(by_tag == Sameness::Same);
+        }
+        let time = |entry: &Entry| entry.meta().and_then(|meta| meta.mtime);
+        if content.digest.is_none() && content.md5.is_none() {
+            return Ok(time(wanted).is_some() && time(wanted) == time(&found.entry));
+        }
+        match self.sides[side].digest(path, found).await {
+            Err(fault) if grave(&fault) => Err(fault),
+            Err(_) => Ok(false),
+            Ok(read) => {
+                let mut found = found.clone();
+                let same = content.same(&read) == Sameness::Same;
+                if let Some(content) = found.entry.content_mut() {
+                    content.learn(&read);
+                }
+                // It need not be read again when the run looks.
+                self.base
+                    .keep_digests(vec![(side, Slot::of(path, false), found)])?;
+                Ok(same)
+            }
+        }
+    }
+
+    /// What stands since an announced change was made; `None`: it was not made.
+    async fn stands(&self, ahead: &Ahead, displaced: bool) -> Result<Option<Option<Observation>>> {
+        let (side, change) = (ahead.side, &ahead.change);
+        let found = self.found(side, &change.path).await?;
+        let made = match (&change.new, &found) {
+            (None, None) => displaced,
+            (Some(new), Some(found)) => {
+                let as_before = change.old.as_ref().is_some_and(|old| is_as_before(old, found));
+                let left = match &change.from {
+                    Some(From::Move(from)) => self.found(side, from).await?.is_none(),
+                    _ => true,
+                };
+                let comes = match ahead.action {
+                    Action::Metadata => bears(&found.entry, new),
+                    Action::Move if bears(&found.entry, new) => found.entry.size() == new.size(),
+                    _ => self.is(side, &change.path, found, new).await?,
+                };
+                !as_before && left && comes
+            }
+            _ => false,
+        };
+        Ok(made.then_some(found))
+    }
+
+    /// What the trash of each side holds of what was to be displaced.
+    async fn displaced(&self, run: &str, open: &[(u32, Ahead)]) -> Result<Pair<HashMap<Mark, TrashRef>>> {
+        let mut found = Pair::<HashMap<Mark, TrashRef>>::default();
+        for side in Side::BOTH {
+            let changes: Vec<_> = open
+                .iter()
+                .filter(|(_, ahead)| ahead.side == side)
+                .map(|(_, ahead)| &ahead.change)
+                .collect();
+            let wanted: HashMap<Mark, &Observation> = changes
+                .iter()
+                .filter_map(|change| Some((mark_of(change)?, change.old.as_ref()?)))
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let mut runs = BTreeSet::from([run.to_owned()]);
+            // What comes back from the trash changes places with what it displaces.
+            runs.extend(changes.iter().filter_map(|change| match &change.from {
+                Some(From::Trash(at)) => Some(at.run.clone()),
+                _ => None,
+            }));
+            for run in runs {
+                self.look_into_trash(side, &run, &wanted, &mut found[side])
+                    .await?;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn look_into_trash(
+        &self,
+        side: Side,
+        run: &str,
+        wanted: &HashMap<Mark, &Observation>,
+        found: &mut HashMap<Mark, TrashRef>,
+    ) -> Result<()> {
+        let mut walk = match self.sides[side].trash_list(run).await {
+            Err(fault) if fault.is(Kind::NotFound) => return Ok(()),
+            walk => walk?,
+        };
+        while let Some(batch) = walk.next().await? {
+            for seen in batch {
+                let path = seen.slot.path();
+                let mark = mark(&seen.what, &path);
+                if wanted.get(&mark).is_some_and(|old| holds(old, &seen.what)) {
+                    let run = run.to_owned();
+                    found.insert(mark, TrashRef { run, path });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an entry has the mode and time that another one asks for.
+fn bears(found: &Entry, wanted: &Entry) -> bool {
+    let (Some(found), Some(wanted)) = (found.meta(), wanted.meta()) else {
+        return false;
+    };
+    let mode = wanted.mode.is_none_or(|mode| found.mode == Some(mode));
+    mode && wanted.mtime.is_none_or(|mtime| found.mtime == Some(mtime))
+}
+
+/// Faults that leave it open what stands there.
+fn grave(fault: &Fault) -> bool {
+    matches!(fault.kind, Kind::Offline | Kind::Bug | Kind::Cancelled)
+}
+
+fn mark(seen: &Observation, path: &RelPath) -> Mark {
+    match seen.tag.stamp() {
+        // A directory's place in the trash is taken by one made there.
+        Some(stamp) if !seen.entry.is_dir() => Mark::Inode(stamp.fs, stamp.inode),
+        _ => Mark::Path(path.clone()),
+    }
+}
+
+fn mark_of(change: &Change) -> Option<Mark> {
+    change.old.as_ref().map(|old| mark(old, &change.path))
+}
+
+/// Whether what lies in the trash is what was displaced: an inode may be another file's by now.
+fn holds(old: &Observation, kept: &Observation) -> bool {
+    let time = |seen: &Observation| seen.entry.meta().and_then(|meta| meta.mtime);
+    let timed = !old.entry.is_file() || old.tag.stamp().is_none() || time(old) == time(kept);
+    timed && old.entry.same_content(&kept.entry) != Sameness::Differs
+}
+
+/// Whether nothing was done yet.
+fn is_as_before(old: &Observation, found: &Observation) -> bool {
+    match (old.tag.stamp(), found.tag.stamp()) {
+        (Some(old), Some(found)) => old == found,
+        _ => old.tag == found.tag,
+    }
+}
