@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::{
-    Change, Content, Entry, Identity, Marker, Observation, Profile, RelPath, Result, Scope, Seen, Time,
+    Change, Content, Entry, Identity, Marker, Observation, Profile, RelPath, Result, Scope, Seen, Tag, Time,
     TrashRef,
 };
 
@@ -71,12 +71,15 @@ pub struct Staged {
 }
 
 /// What `apply` really did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
     /// What stands there now, as the next scan will see it; `None`: nothing.
     pub now: Option<Observation>,
     /// Where the trash holds what was displaced.
     pub trashed: Option<TrashRef>,
+    /// The tag that a file bore right before it was moved or got one more name: only who knows it from before knows that
+    /// its bytes are still the same.
+    pub was: Option<Tag>,
 }
 
 /// One run's trash in a replica.

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Action, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
-    Side, Slot, Source, Step, Time, Trouble,
+    Action, Classes, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness,
+    Settle, Side, Slot, Source, Step, Tag, Time, Trouble,
 };
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
@@ -26,7 +26,7 @@ use crate::journal::{Journal, Stands};
 use crate::parallel::parallel;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
-use crate::trust::Trust;
+use crate::trust::{Trust, distrust};
 
 /// Most steps in one batch, and most bytes.
 const BATCH_STEPS: usize = 8192;
@@ -83,6 +83,8 @@ pub struct Execution<'a> {
     renamed: Vec<(RelPath, RelPath)>,
     /// New names of directories that did not move: nothing can be done below them.
     unmoved: Vec<RelPath>,
+    /// The tag of what was made last, when it proves something.
+    made: Option<Tag>,
 }
 
 /// A step with what it needs to be done.
@@ -90,6 +92,8 @@ struct Job {
     item: Item,
     step: Step,
     staged: Option<Staged>,
+    /// The tag by which the file that gets one more name is known.
+    known: Option<Tag>,
     /// Its number in the log, once it is announced.
     number: u32,
 }
@@ -100,9 +104,19 @@ impl Job {
             item,
             step,
             staged: None,
+            known: None,
             number: 0,
         }
     }
+}
+
+/// The name of a group of hard links that others join.
+struct Leader {
+    side: Side,
+    group: u64,
+    path: RelPath,
+    /// The tag by which the file is known, when its bytes are.
+    known: Option<Tag>,
 }
 
 impl<'a> Execution<'a> {
@@ -139,6 +153,7 @@ impl<'a> Execution<'a> {
             touched: HashSet::new(),
             renamed: Vec::new(),
             unmoved: Vec::new(),
+            made: None,
         }
     }
 
@@ -370,49 +385,63 @@ impl<'a> Execution<'a> {
 
     /// Files of several names: one name of each group is copied or stands already, the others join it.
     async fn links(&mut self, plan: &mut Plan) -> Result<()> {
-        let mut leader: Option<(Side, u64, RelPath)> = None;
+        let mut leader: Option<Leader> = None;
         let mut group: Vec<(Side, Slot)> = Vec::new();
         while let Some((id, item)) = plan.next_of(Phase::Link)? {
             let path = item.slot.path();
+            let side = item.step.as_ref().map(|step| step.side).or(item.member);
+            let Some(side) = side else { continue };
+            if leader
+                .as_ref()
+                .is_some_and(|leader| (leader.side, leader.group) != (side, id))
+            {
+                self.settle_group(&mut group, leader.take()).await?;
+            }
             let Some(step) = item.step.clone() else {
-                let Some(side) = item.member else { continue };
-                if leader.as_ref().is_none_or(|(on, at, _)| (*on, *at) != (side, id)) {
-                    self.settle_group(&mut group).await?;
-                    leader = Some((side, id, path.clone()));
-                }
+                let seen = item
+                    .sole
+                    .and_then(|(row, _)| row.and_then(|row| row[side].clone()));
+                leader.get_or_insert_with(|| Leader {
+                    side,
+                    group: id,
+                    path,
+                    known: seen.and_then(|seen| self.trust.proof(side, &seen)),
+                });
                 group.push((side, item.slot));
                 continue;
             };
-            if leader
-                .as_ref()
-                .is_none_or(|(side, at, _)| (*side, *at) != (step.side, id))
-            {
-                self.settle_group(&mut group).await?;
-                leader = None;
-            }
             let mut job = Job::new(item, step);
             self.stopped |= self.over();
             if self.stopped || self.waits(&job.step) || self.below_unmoved(&job.item.slot) {
                 self.failed.insert(job.item.slot);
                 continue;
             }
-            if let Some((_, _, first)) = &leader {
-                job.step.change.from = Some(From::Link(first.clone()));
+            if let Some(leader) = &leader {
+                job.step.change.from = Some(From::Link(leader.path.clone()));
+                job.known = leader.known.clone();
             }
-            let (side, slot) = (job.step.side, job.item.slot.clone());
+            let slot = job.item.slot.clone();
             let before = self.counts[side].steps();
             self.at_once(vec![job]).await?;
             if self.counts[side].steps() > before {
                 group.push((side, slot));
-                leader.get_or_insert((side, id, path));
+                let known = self.made.take();
+                leader
+                    .get_or_insert(Leader {
+                        side,
+                        group: id,
+                        path,
+                        known: None,
+                    })
+                    .known = known;
             }
         }
-        self.settle_group(&mut group).await
+        self.settle_group(&mut group, leader).await
     }
 
     /// A new name changes the inode that all names of a group share: their rows are looked at again, and what is known of
     /// the bytes of one is known of all.
-    async fn settle_group(&mut self, group: &mut Vec<(Side, Slot)>) -> Result<()> {
+    async fn settle_group(&mut self, group: &mut Vec<(Side, Slot)>, leader: Option<Leader>) -> Result<()> {
         let members = std::mem::take(group);
         if members.len() < 2 || self.detached {
             return Ok(());
@@ -431,7 +460,15 @@ impl<'a> Execution<'a> {
             {
                 continue;
             }
-            row[side] = Some(self.trust.judge_own(side, relearn(known, found)));
+            let known = relearn(known, found);
+            let sure = leader
+                .as_ref()
+                .is_some_and(|leader| leader.known.as_ref() == Some(&known.tag));
+            row[side] = Some(if sure {
+                self.trust.judge_own(side, known)
+            } else {
+                distrust(known)
+            });
             rows.push((slot, row));
         }
         let contents = rows.iter().flat_map(|(_, row)| [&row.left, &row.right]).flatten();
@@ -652,6 +689,7 @@ impl<'a> Execution<'a> {
 
     /// The base rows that a finished step brings about.
     fn row_of(&mut self, finished: Finished) -> Vec<(Slot, Option<Row>)> {
+        let sure = self.sure(&finished);
         let Finished { job, applied, staged } = finished;
         let (slot, side) = (job.item.slot, job.step.side);
         let now = applied.now.map(|mut now| {
@@ -663,8 +701,11 @@ impl<'a> Execution<'a> {
                 let wanted = mtime(job.step.change.new.as_ref());
                 set_time(Some(&mut now), wanted);
             }
-            self.trust.judge_own(side, now)
+            let now = self.trust.judge_own(side, now);
+            if sure { now } else { distrust(now) }
         });
+        let proves = |tag: &Tag| tag.stamp().is_none_or(|stamp| stamp.ctime != Time::NEVER);
+        self.made = now.as_ref().map(|now| now.tag.clone()).filter(proves);
         let settled = match job.item.sole {
             Some((row, was)) => Some((fill(row, side, now), was)),
             None => self.part_done(&slot, side, now),
@@ -682,6 +723,24 @@ impl<'a> Execution<'a> {
         let mut rows = Vec::new();
         self.settled(&mut rows, slot, row, was);
         rows
+    }
+
+    /// False when a step kept bytes of which nothing proves any more that they are still those that were looked at.
+    fn sure(&self, finished: &Finished) -> bool {
+        let Job { step, known, .. } = &finished.job;
+        if !step.change.new.as_ref().is_some_and(Entry::is_file) {
+            return true;
+        }
+        let proof = |seen: &Observation| self.trust.proof(step.side, seen);
+        match (&step.change.from, step.action) {
+            (Some(From::Link(_)), _) => known.is_some() && finished.applied.was == *known,
+            (Some(From::Move(_)), _) => {
+                let seen = step.source.as_ref().and_then(|source| proof(&source.seen));
+                seen.is_some() && finished.applied.was == seen
+            }
+            (_, Action::Metadata) => step.change.old.as_ref().and_then(proof).is_some(),
+            _ => true,
+        }
     }
 
     /// One of several steps of a slot is done; the row when it was the last.
@@ -864,17 +923,36 @@ async fn apply(hands: &Hands, step: &Step, staged: Option<Staged>) -> Result<(Ap
         (Some(wanted), now) => !now.is_file() && wanted.same_content(now) == Sameness::Same,
         (None, _) => false,
     };
-    if same {
+    // Attributes that differ are two edits that nobody has merged yet: the base must not call them agreed.
+    if same && wanted.is_some_and(|wanted| bears(&now.entry, wanted, side.profile().classes)) {
         Ok((
             Applied {
                 now: Some(now),
-                trashed: None,
+                ..Applied::default()
             },
             entry,
         ))
     } else {
         Err(fault)
     }
+}
+
+/// True when an entry has the attributes wanted, as far as its side holds them. The time of a directory is set later.
+fn bears(now: &Entry, wanted: &Entry, classes: Classes) -> bool {
+    let (Some(now), Some(meta)) = (now.meta(), wanted.meta()) else {
+        return false;
+    };
+    fn fits<T: PartialEq>(class: bool, now: Option<&T>, wanted: Option<&T>) -> bool {
+        !class || now.zip(wanted).is_none_or(|(now, wanted)| now == wanted)
+    }
+    fits(classes.mode, now.mode.as_ref(), meta.mode.as_ref())
+        && fits(classes.owner, now.owner.as_ref(), meta.owner.as_ref())
+        && fits(classes.xattrs, now.xattrs.as_ref(), meta.xattrs.as_ref())
+        && fits(
+            classes.times && !wanted.is_dir(),
+            now.mtime.as_ref(),
+            meta.mtime.as_ref(),
+        )
 }
 
 fn edit_of(hands: &Hands, side: Side) -> Result<&Arc<dyn Edit>> {

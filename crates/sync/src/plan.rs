@@ -4,6 +4,7 @@
 //! those · conflict copies · copies · groups of hard links · attributes · removals, and files in place of directories,
 //! innermost first · rows that need no step.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -115,7 +116,7 @@ pub struct Item {
     pub step: Option<Step>,
     /// Without a step: the side on which this name leads a group of hard links.
     pub member: Option<Side>,
-    /// What the base is to say once this is done, when nothing else has to be done for it.
+    /// What the base is to say once this is done, when nothing else has to be done for it; of a member, what it shows.
     pub sole: Option<(Option<Row>, Option<Slot>)>,
 }
 
@@ -151,6 +152,8 @@ pub struct Draft<'a> {
     pub yielded: Vec<(RelPath, Side)>,
     /// Slots of which more than one step must be done: what the base is to say.
     pub parts: Vec<(Slot, Settle)>,
+    /// Files of several names whose attributes this plan sets under one of them.
+    regrouped: HashSet<(Side, u64)>,
 }
 
 impl<'a> Draft<'a> {
@@ -167,6 +170,7 @@ impl<'a> Draft<'a> {
             problems: Vec::new(),
             yielded: Vec::new(),
             parts: Vec::new(),
+            regrouped: HashSet::new(),
         })
     }
 
@@ -214,7 +218,31 @@ impl<'a> Draft<'a> {
         self.conflicts.push(conflict);
     }
 
+    /// True when attributes are to be set on, or taken from, a file that this plan sets under another name: what holds
+    /// for that name is then no longer what was seen, and the next run decides. Two names of one file, each with what the
+    /// base says of it, would for ever be given each other's attributes.
+    fn crosses(&mut self, settle: &Settle) -> bool {
+        let only_attributes = settle.steps.iter().all(|step| step.action == Action::Metadata);
+        let Some(row) = settle.row.as_ref().filter(|_| only_attributes) else {
+            return false;
+        };
+        let names = Pair::each(|side| match row[side].as_ref().map(|seen| &seen.entry) {
+            Some(Entry::File(_, _, Some(link))) => Some((side, link.0)),
+            _ => None,
+        });
+        let mut both = Side::BOTH.iter().filter_map(|&side| names[side]);
+        if !settle.steps.is_empty() && both.any(|name| self.regrouped.contains(&name)) {
+            return true;
+        }
+        self.regrouped
+            .extend(settle.steps.iter().filter_map(|step| names[step.side]));
+        false
+    }
+
     fn settle(&mut self, settle: Settle) -> Result<()> {
+        if self.crosses(&settle) {
+            return Ok(());
+        }
         self.shifted |= settle.steps.is_empty() && self.shifts(&settle)?;
         for step in &settle.steps {
             let tally = &mut self.tally[step.side];
@@ -325,7 +353,7 @@ impl<'a> Draft<'a> {
                     slot: settle.slot.clone(),
                     step: None,
                     member: Some(side.other()),
-                    sole: None,
+                    sole: Some((settle.row.clone(), None)),
                 },
             )?;
         }

@@ -177,6 +177,7 @@ impl BucketEdit {
                 tag: Tag::None,
             }),
             trashed: None,
+            was: None,
         })
     }
 

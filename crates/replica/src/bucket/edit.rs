@@ -156,10 +156,7 @@ impl BucketEdit {
 
     async fn remove(&self, change: &Change) -> Result<Applied> {
         match &change.old {
-            None => Ok(Applied {
-                now: None,
-                trashed: None,
-            }),
+            None => Ok(Applied::default()),
             Some(Observation {
                 entry: Entry::Dir(_), ..
             }) => {
@@ -167,6 +164,7 @@ impl BucketEdit {
                 Ok(Applied {
                     now: None,
                     trashed: None,
+                    was: None,
                 })
             }
             Some(old) => {
@@ -177,7 +175,11 @@ impl BucketEdit {
                     trash::forget(self, &trashed).await;
                     return Err(fault);
                 }
-                Ok(Applied { now: None, trashed })
+                Ok(Applied {
+                    now: None,
+                    trashed,
+                    was: None,
+                })
             }
         }
     }

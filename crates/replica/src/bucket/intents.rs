@@ -112,6 +112,7 @@ pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath)
             tag: Tag::None,
         }),
         trashed: None,
+        was: None,
     })
 }
 

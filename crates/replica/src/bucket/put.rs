@@ -220,6 +220,7 @@ pub(super) async fn publish(
     Ok(Applied {
         now: Some(now),
         trashed,
+        was: None,
     })
 }
 
@@ -354,6 +355,7 @@ pub(super) async fn transfer(
     Ok(Applied {
         now: Some(now),
         trashed,
+        was: None,
     })
 }
 
@@ -380,6 +382,7 @@ pub(super) async fn restore(edit: &BucketEdit, change: &Change, at: &TrashRef) -
             Ok(Applied {
                 now: Some(now),
                 trashed,
+                was: None,
             })
         }
         Err(fault) => {
@@ -442,5 +445,6 @@ pub(super) async fn attributes(edit: &BucketEdit, change: &Change) -> Result<App
     Ok(Applied {
         now: Some(now),
         trashed: None,
+        was: None,
     })
 }

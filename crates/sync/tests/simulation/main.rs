@@ -14,9 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Met, World};
 
 const SEEDS: u64 = 2000;
-/// Of a hundred worlds so many may stay apart (a path that differs, or five runs that are not enough): known and open.
-/// Nothing may ever be lost or torn.
-const APART_PERCENT: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -33,11 +30,7 @@ fn live(seed: u64) -> (Met, Result<(), String>, Vec<String>) {
             lived = Err("the same seed came to another end".into());
         }
     }
-    (
-        world.met.clone(),
-        lived.map(drop),
-        std::mem::take(&mut world.story),
-    )
+    (world.met.clone(), lived.map(drop), world.story())
 }
 
 #[test]
@@ -72,20 +65,12 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
     let (met, mut failed) = total.into_inner().expect("no panic here");
     failed.sort();
     println!("{seeds} seeds: {met:#?}");
-    for (seed, why) in failed.iter().take(20) {
+    for (seed, why) in failed.iter() {
         println!(
             "{why}\n  SYNCLINE_SEED={seed} cargo test -p syncline-sync --test simulation -- --nocapture"
         );
     }
-    let apart = |why: &str| why.contains("differs between the sides") || why.contains("were not enough");
-    let grave = failed.iter().filter(|(_, why)| !apart(why)).count();
-    assert_eq!(grave, 0, "{grave} of {seeds} seeds failed");
-    let allowed = seeds * APART_PERCENT / 100;
-    assert!(
-        failed.len() as u64 <= allowed,
-        "{} of {seeds} worlds stayed apart",
-        failed.len()
-    );
+    assert!(failed.is_empty(), "{} of {seeds} worlds failed", failed.len());
     if seeds >= 200 {
         for (what, count) in [
             ("power cuts", met.power_cuts),

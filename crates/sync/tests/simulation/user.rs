@@ -10,10 +10,10 @@ use syncline_model::{Result, Side, Time};
 use syncline_store::disk::Make;
 use syncline_store::{Attrs, Disk, Node, Place, Sync, Target};
 use syncline_testkit::env::SeededDice;
-use syncline_testkit::sim_disk::{SimDir, SimDisk};
+use syncline_testkit::sim_disk::{SimDir, SimDisk, SimFile};
 
 /// What stands at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum What {
     Dir,
     File(Vec<u8>),
@@ -21,13 +21,38 @@ pub enum What {
     Other,
 }
 
+impl std::fmt::Debug for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dir => f.write_str("dir"),
+            Self::File(bytes) => match number_of(bytes) {
+                Some(number) => write!(f, "file {number} ({} bytes)", bytes.len()),
+                None => write!(f, "torn file {}", blake3::hash(bytes)),
+            },
+            Self::Link(target) => write!(f, "link to {}", target.escape_ascii()),
+            Self::Other => f.write_str("special"),
+        }
+    }
+}
+
 /// A node of a tree as a user sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Seen {
     pub what: What,
     pub mode: u32,
     pub mtime: Time,
     pub inode: u64,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Time { secs, nanos } = self.mtime;
+        write!(
+            f,
+            "{:?} {:o} at {secs}.{nanos:09} inode {}",
+            self.what, self.mode, self.inode
+        )
+    }
 }
 
 pub type Look = BTreeMap<Vec<u8>, Seen>;
@@ -64,6 +89,9 @@ pub struct Oracle {
 pub struct User {
     pub disk: SimDisk,
     oracle: Arc<Mutex<Oracle>>,
+    story: Arc<Mutex<Vec<String>>>,
+    /// Files whose old time of modification is still to be put back: after so many more calls of the program.
+    unfinished: Arc<Mutex<Vec<(u64, Side, SimFile, Time)>>>,
 }
 
 pub fn root_of(side: Side) -> &'static Path {
@@ -78,7 +106,14 @@ impl User {
         Self {
             disk: disk.raw(),
             oracle: Arc::default(),
+            story: Arc::default(),
+            unfinished: Arc::default(),
         }
+    }
+
+    /// What happened in this world, in order; told when a seed is lived through alone.
+    pub fn story(&self) -> MutexGuard<'_, Vec<String>> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
@@ -220,8 +255,43 @@ impl User {
         }
     }
 
+    /// The program makes a call: what was begun some calls ago is ended. With `all`, whatever was begun.
+    pub fn go_on(&self, all: bool) {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ripe = Vec::new();
+        for (calls, ..) in &mut *unfinished {
+            *calls = calls.saturating_sub(1);
+        }
+        for n in (0..unfinished.len()).rev() {
+            if all || unfinished[n].0 == 0 {
+                ripe.push(unfinished.remove(n));
+            }
+        }
+        drop(unfinished);
+        for (_, side, file, mtime) in ripe {
+            self.disk.advance(Duration::from_millis(20));
+            let attrs = Attrs {
+                mtime: Some(mtime),
+                ..Attrs::default()
+            };
+            let _ = self.disk.set(Target::File(&file), attrs);
+            self.sync(side);
+        }
+    }
+
+    /// One edit beside a running program. Who puts a time back cannot do all of it between two calls that follow one
+    /// another: a program whose own call moves the time of status change has no means to see that.
+    pub fn meddle(&self, side: Side, dice: &SeededDice) {
+        self.edit_slowly(side, dice, 4 + dice.below(20));
+        self.sync(side);
+    }
+
     /// One edit. It may come to nothing; what it takes away is no longer owed.
     pub fn edit(&self, side: Side, dice: &SeededDice) {
+        self.edit_slowly(side, dice, 0);
+    }
+
+    fn edit_slowly(&self, side: Side, dice: &SeededDice, calls: u64) {
         let look = self.look(side, false);
         self.oracle().edits += 1;
         let paths: Vec<&Vec<u8>> = look.keys().filter(|path| **path != *ANCHOR).collect();
@@ -229,16 +299,21 @@ impl User {
         let new = self.some_name(dice, &look);
         let act = dice.below(17);
         if act < 5 || chosen.is_none() {
+            let (on, at) = (side.name(), new.escape_ascii());
+            self.story().push(format!("  user: {on} creates {at} ({act})"));
             return self.create(side, &new, dice, act == 4);
         }
         let Some(old) = chosen else { return };
         let Some((dir, name)) = self.place(side, old) else {
             return;
         };
+        let (on, from, to) = (side.name(), old.escape_ascii(), new.escape_ascii());
+        self.story()
+            .push(format!("  user: {on} act {act} at {from} to {to}"));
         let is_file = matches!(look[old].what, What::File(_));
         match act {
             5 | 6 if is_file => self.replace(&dir, &name, dice),
-            7 | 8 if is_file => self.rewrite(&dir, &name, dice, act == 7),
+            7 | 8 if is_file => self.rewrite((side, &dir, &name), dice, act == 7, calls),
             9 => self.remove(&dir, &name, &look[old].what),
             10..=12 => self.rename(side, old, &new),
             13 => self.set(&dir, &name, |attrs| {
@@ -301,7 +376,8 @@ impl User {
     }
 
     /// In place; with `quiet` the same size, and the time put back.
-    fn rewrite(&self, dir: &SimDir, name: &[u8], dice: &SeededDice, quiet: bool) {
+    fn rewrite(&self, at: (Side, &SimDir, &[u8]), dice: &SeededDice, quiet: bool, calls: u64) {
+        let (side, dir, name) = at;
         let Ok(file) = self.disk.open(dir, name, false) else {
             return;
         };
@@ -316,8 +392,11 @@ impl User {
             .set_len(&file, bytes.len() as u64)
             .expect("an open file");
         self.disk.write(&file, 0, &bytes).expect("room");
-        if quiet {
+        if quiet && calls == 0 {
             self.set(dir, name, |attrs| attrs.mtime = Some(stat.mtime));
+        } else if quiet {
+            let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+            unfinished.push((calls, side, file, stat.mtime));
         }
     }
 

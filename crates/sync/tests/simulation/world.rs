@@ -93,20 +93,22 @@ impl Table for Mortal {
     }
 }
 
-#[derive(Default)]
+/// Counts what the program says, and tells it.
 struct Watch {
-    said: Mutex<(u64, u64, Vec<String>)>,
+    user: User,
+    conflicts: AtomicU64,
+    moves: AtomicU64,
 }
 
 impl Monitor for Watch {
     fn event(&self, event: Event<'_>) {
-        let mut said = self.said.lock().expect("no panic while told");
-        match event {
+        let line = match event {
             Event::Step(step) => {
-                said.1 += u64::from(step.action == Deed::Move);
+                self.moves
+                    .fetch_add(u64::from(step.action == Deed::Move), Ordering::Relaxed);
                 let new = step.change.new.as_ref();
                 let mode = new.and_then(|new| new.meta()).and_then(|meta| meta.mode);
-                said.2.push(format!(
+                format!(
                     "{} {:?} {} {} mode {:o} from {:?}",
                     step.side.name(),
                     step.action,
@@ -114,18 +116,17 @@ impl Monitor for Watch {
                     new.map_or("-", |new| new.kind()),
                     mode.unwrap_or(0),
                     step.change.from
-                ));
+                )
             }
             Event::Conflict(conflict) => {
-                said.0 += 1;
-                said.2
-                    .push(format!("conflict {:?} {}", conflict.clash, conflict.path));
+                self.conflicts.fetch_add(1, Ordering::Relaxed);
+                format!("conflict {:?} {}", conflict.clash, conflict.path)
             }
-            Event::Problem(problem) => said
-                .2
-                .push(format!("problem {}: {}", problem.path, problem.message)),
-            _ => {}
-        }
+            Event::Problem(problem) => format!("problem {}: {}", problem.path, problem.message),
+            Event::Note(note) => format!("note: {note}"),
+            _ => return,
+        };
+        self.user.story().push(format!("    {line}"));
     }
 }
 
@@ -141,7 +142,6 @@ pub struct World {
     user: User,
     runtime: tokio::runtime::Runtime,
     pub met: Met,
-    pub story: Vec<String>,
 }
 
 impl World {
@@ -179,13 +179,25 @@ impl World {
                 .build()
                 .expect("a runtime"),
             met: Met::default(),
-            story: Vec::new(),
             dice,
         }
     }
 
-    fn tell(&mut self, line: impl Into<String>) {
-        self.story.push(line.into());
+    fn watch(&self) -> Watch {
+        Watch {
+            user: self.user.clone(),
+            conflicts: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+        }
+    }
+
+    /// What happened, line by line.
+    pub fn story(&self) -> Vec<String> {
+        std::mem::take(&mut self.user.story())
+    }
+
+    fn tell(&self, line: impl Into<String>) {
+        self.user.story().push(line.into());
     }
 
     fn pass_time(&self) {
@@ -222,8 +234,8 @@ impl World {
     }
 
     /// A process: opens the session, does one thing, ends.
-    fn process(&mut self, what: &str, options: &Options) -> Result<(Report, Vec<String>)> {
-        let watch = Watch::default();
+    fn process(&mut self, what: &str, options: &Options) -> Result<Report> {
+        let watch = self.watch();
         let result = {
             let _within = self.runtime.enter();
             let env = Env {
@@ -245,18 +257,14 @@ impl World {
             })
         });
         self.armed.store(false, Ordering::Relaxed);
-        let (conflicts, moves, said) = watch.said.into_inner().expect("nobody is told any more");
         self.met.runs += 1;
-        self.met.conflicts += conflicts;
-        self.met.moves += moves;
-        for line in &said {
-            self.story.push(format!("    {line}"));
-        }
+        self.met.conflicts += watch.conflicts.into_inner();
+        self.met.moves += watch.moves.into_inner();
         if std::env::var_os("SYNCLINE_SEED").is_some() {
             for side in Side::BOTH {
                 for (path, seen) in self.user.look(side, false) {
                     let line = format!("{seen:?}");
-                    self.story.push(format!(
+                    self.user.story().push(format!(
                         "      {} {} {line:.200}",
                         side.name(),
                         path.escape_ascii()
@@ -268,7 +276,7 @@ impl World {
             Ok(report) => format!("  {what} ended: {:?}, run {:?}", report.exit, report.run),
             Err(fault) => format!("  {what} failed: {fault:?}"),
         });
-        report.map(|report| (report, said))
+        report
     }
 
     fn some_options(&self) -> Options {
@@ -311,10 +319,10 @@ impl World {
         let (count, edits, armed) = (hit.clone(), meddled.clone(), self.armed.clone());
         let left = AtomicI64::new(1 + dice.below(3) as i64);
         self.disk.before_call(move |call| {
+            user.go_on(false);
             if meddling && dice.below(60) == 0 && !call.path.starts_with(b"state") {
                 let side = if dice.chance(50) { Side::Left } else { Side::Right };
-                user.edit(side, &dice);
-                user.sync(side);
+                user.meddle(side, &dice);
                 edits.fetch_add(1, Ordering::Relaxed);
             }
             if faults
@@ -368,6 +376,7 @@ impl World {
         ));
         let outcome = self.process(what, &options);
         self.disk.no_hook();
+        self.user.go_on(true);
         self.kill_in.store(-1, Ordering::Relaxed);
         self.met.undone += u64::from(what == "undo" && outcome.is_ok());
         for (kind, count) in hit.lock().expect("no panic").iter() {
@@ -387,10 +396,7 @@ impl World {
         let before = (outcome.is_ok() && !killed && meddled == 0).then(|| self.looks());
         self.cut();
         match before {
-            Some(before) => self.kept(
-                &before,
-                outcome.is_ok_and(|(report, _)| u8::from(report.exit) < 2),
-            ),
+            Some(before) => self.kept(&before, outcome.is_ok_and(|report| u8::from(report.exit) < 2)),
             None => Ok(()),
         }
     }
@@ -440,13 +446,11 @@ impl World {
         for _ in 0..5 {
             self.pass_time();
             self.tell("final run");
-            let (report, said) = self
+            let report = self
                 .process("sync", &options)
                 .map_err(|fault| format!("a run without any fault failed: {fault:?}"))?;
             if u8::from(report.exit) > 2 {
-                return Err(format!(
-                    "a run without any fault ended with {report:?}: {said:#?}"
-                ));
+                return Err(format!("a run without any fault ended with {report:?}"));
             }
             self.whole()?;
             if report.run.is_none() {

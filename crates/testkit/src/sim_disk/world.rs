@@ -230,6 +230,14 @@ impl NameOp {
     }
 }
 
+impl NameOp {
+    /// True when this puts a name into a directory that `earlier` made. No journal brings back a name and forgets the
+    /// directory that holds it: both changes concern the directory's own node.
+    fn lies_in(&self, earlier: &Self) -> bool {
+        matches!(&earlier.sets[..], [(_, _, Some(made))] if self.parents().any(|dir| dir == *made))
+    }
+}
+
 #[derive(Debug)]
 pub struct Fs {
     pub options: FsOptions,
@@ -523,7 +531,8 @@ impl World {
         // Mostly, much survives; now and then nothing or all does.
         let luck = dice.below(101);
         for op in std::mem::take(&mut self.pending) {
-            if dice.chance(luck) && !dropped.iter().any(|earlier| op.needs(earlier)) {
+            let torn = |earlier: &NameOp| op.needs(earlier) || op.lies_in(earlier);
+            if dice.chance(luck) && !dropped.iter().any(torn) {
                 self.make_durable(&op);
             } else {
                 lost.names += 1;

@@ -74,6 +74,7 @@ impl<D: Disk> LocalEdit<D> {
                 Ok(Applied {
                     now: Some(self.now(at, content, Some(&draft.stat))?),
                     trashed,
+                    was: None,
                 })
             }
             Err(fault) => {
@@ -230,9 +231,39 @@ impl<D: Disk> LocalEdit<D> {
             return Err(changed("it was changed while its attributes were set", &at.path));
         }
         Ok(Applied {
-            now: Some(self.now(at, new, Some(&after))?),
+            now: Some(self.as_wanted(at, new, Some(&after))?),
             trashed: None,
+            was: None,
         })
+    }
+
+    /// What stands at `at` now. Where it has not the attributes that it was to have, somebody set others in between: the
+    /// report then says what was wanted, so that the next run sees what was done.
+    pub(super) fn as_wanted(&self, at: &At<D>, new: &Entry, put: Option<&Stat>) -> Result<Observation> {
+        let now = self.now(at, new, put)?;
+        let wanted = self.wanted(new).meta;
+        let narrow = held(&self.narrow).contains_key(&at.path);
+        let fits = now.entry.meta().is_some_and(|meta| {
+            let timed = new.is_dir() || self.same_time(meta.mtime, wanted.mtime);
+            let mode = narrow || wanted.mode.is_none_or(|mode| meta.mode == Some(mode));
+            timed && mode && wanted.owner.is_none_or(|owner| meta.owner == Some(owner))
+        });
+        if fits {
+            return Ok(now);
+        }
+        let inode = now.tag.stamp().map_or(0, |stamp| stamp.inode);
+        let mut entry = new.clone();
+        if let Some(meta) = entry.meta_mut() {
+            meta.mode = wanted.mode.or(meta.mode);
+        }
+        Ok(unproved(at.step.spot.fs, inode, entry))
+    }
+
+    fn same_time(&self, now: Option<Time>, wanted: Option<Time>) -> bool {
+        let nanos = |time: Time| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+        let step = i128::from(self.profile.time_step.max(1));
+        now.zip(wanted)
+            .is_none_or(|(now, wanted)| (nanos(now) - nanos(wanted)).abs() < step)
     }
 
     /// What stands at `at` now, told with the digests of `entry`; `put` is what we put there, if we know its stat.
@@ -243,7 +274,7 @@ impl<D: Disk> LocalEdit<D> {
             Err(fault) if fault.is(Kind::NotFound) => None,
             Err(fault) => return Err(fault),
         };
-        let ours = stat.filter(|now| put.is_none_or(|put| is_same(put, now)));
+        let ours = stat.filter(|now| put.is_none_or(|put| is_same(put, now) && has_attributes(put, now)));
         if let Some(stat) = ours
             && let Ok(mut now) = self
                 .routes
@@ -261,15 +292,7 @@ impl<D: Disk> LocalEdit<D> {
             return Ok(now);
         }
         let inode = put.map_or(0, |put| put.inode);
-        let stamp = Stamp {
-            fs: at.step.spot.fs,
-            inode,
-            ctime: Time::NEVER,
-        };
-        Ok(Observation {
-            entry: entry.clone(),
-            tag: Tag::Stamp(stamp),
-        })
+        Ok(unproved(at.step.spot.fs, inode, entry.clone()))
     }
 
     /// Remembers what a barrier must still cover; with `--durability file` covers it at once.
@@ -328,6 +351,7 @@ impl<D: Disk> LocalEdit<D> {
         Ok(Applied {
             now: Some(self.now(at, new, Some(&draft.stat))?),
             trashed,
+            was: None,
         })
     }
 }
@@ -344,6 +368,20 @@ fn same_node(old: &Entry, new: &Entry) -> bool {
 pub(super) fn is_same(put: &Stat, now: &Stat) -> bool {
     let file = put.kind != Node::File || (put.size, put.mtime) == (now.size, now.mtime);
     put.kind == now.kind && put.inode == now.inode && file
+}
+
+/// Whether nobody set other attributes than we had; the time of a directory moves with what is put into it.
+fn has_attributes(put: &Stat, now: &Stat) -> bool {
+    (put.mode, put.owner) == (now.mode, now.owner) && (put.kind == Node::Dir || put.mtime == now.mtime)
+}
+
+/// What was agreed on, under a stamp that no later look equals.
+fn unproved(fs: u64, inode: u64, entry: Entry) -> Observation {
+    let ctime = Time::NEVER;
+    Observation {
+        entry,
+        tag: Tag::Stamp(Stamp { fs, inode, ctime }),
+    }
 }
 
 /// Whether an entry is of this kind.

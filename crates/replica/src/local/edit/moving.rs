@@ -7,7 +7,7 @@ use syncline_model::{Entry, Fault, Kind, Observation, RelPath, Result, Tag, Time
 use syncline_store::{Disk, Node, Place as How, Stat, Target};
 
 use super::super::body::changed;
-use super::super::observe::held;
+use super::super::observe::{held, stamp};
 use super::apply::kind_is;
 use super::attrs::Wanted;
 use super::{At, Draft, LocalEdit};
@@ -66,17 +66,25 @@ impl<D: Disk> LocalEdit<D> {
         let sure = new
             .meta()
             .and_then(|meta| meta.mtime)
-            .is_none_or(|mtime| mtime == seen.mtime);
+            .is_none_or(|mtime| mtime == seen.mtime)
+            && (seen.kind == Node::Dir || seen.mtime == after.mtime);
         let wanted = self.wanted(new).without(&after);
         self.set(Target::Name(at.dir(), &at.name), &wanted)?;
-        let mut now = self.now(at, new, None)?;
+        let mut now = self.as_wanted(at, new, None)?;
         if let (false, true, Tag::Stamp(stamp)) = (sure, new.is_file(), &mut now.tag) {
             stamp.ctime = Time::NEVER;
         }
         Ok(Applied {
             now: Some(now),
             trashed,
+            was: self.tag(&source, &seen),
         })
+    }
+
+    /// The tag of what was seen at `at`.
+    fn tag(&self, at: &At<D>, seen: &Stat) -> Option<Tag> {
+        let fs = self.routes.observer.fs(&at.step.spot, &at.name, seen).ok()?;
+        Some(Tag::Stamp(stamp(fs, seen, self.classes().ctime)))
     }
 
     fn move_onto(
@@ -164,8 +172,9 @@ impl<D: Disk> LocalEdit<D> {
         }
         self.moved(at.step.spot.fs, &seen, &after);
         Ok(Applied {
-            now: Some(self.now(at, new, None)?),
+            now: Some(self.as_wanted(at, new, None)?),
             trashed,
+            was: self.tag(&source, &seen),
         })
     }
 

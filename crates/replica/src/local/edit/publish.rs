@@ -213,7 +213,11 @@ impl<D: Disk> LocalEdit<D> {
             let berth = self.take_out(at, old, &seen)?;
             self.keep_or_forget(berth, at, &seen)?
         };
-        Ok(crate::seam::Applied { now: None, trashed })
+        Ok(crate::seam::Applied {
+            now: None,
+            trashed,
+            was: None,
+        })
     }
 
     /// Removes an empty directory; the trash bears one with its attributes in its place.

@@ -6,7 +6,7 @@ use syncline_model::{Result, Side};
 use syncline_sync::{MaxDelete, Options, Stop};
 use syncline_testkit::env::LocalSpawn;
 
-use super::{Env, Watch, World, compare};
+use super::{Env, World, compare};
 
 impl World {
     /// A session in a process of its own, and what is done in it.
@@ -49,7 +49,7 @@ impl World {
         let killed = world.disk.is_killed();
         world.disk.restart();
         Side::BOTH.iter().for_each(|side| world.user.sync(*side));
-        let (watch, stop) = (Watch::default(), Stop::default());
+        let (watch, stop) = (world.watch(), Stop::default());
         let undone = world.within(async |session| {
             let runs = session.log().await?;
             let Some(run) = runs.get(1) else { return Ok(0) };
@@ -62,7 +62,7 @@ impl World {
         for side in Side::BOTH {
             let what = format!("of {} is not what it was before the run", side.name());
             compare(&before[side], &after[side], &what, false)
-                .map_err(|why| format!("{why}\n{}\n{:#?}", world.story.join("\n"), watch.said))?;
+                .map_err(|why| format!("{why}\n{}", world.story().join("\n")))?;
         }
         Ok(killed.then_some(steps))
     }
