@@ -1,7 +1,8 @@
 //! The step before the merge: what of three sorted streams is not as it was, and what must be read to know.
 //!
-//! Invariant: a slot is left out only when both sides are proved to be what the base says.
+//! Invariant: a slot is left out only when both sides are proved to be what the base says, and its name is not that of a conflict copy.
 
+use crate::conflict_name::is_conflict_name;
 use crate::entry::{Content, Entry, Observation, Sameness, Tag, Why};
 use crate::merge::{Located, Triple};
 use crate::path::Slot;
@@ -21,7 +22,7 @@ pub fn join(
         clean &= unchanged(before, now[side].as_mut(), checksum);
     }
     let apart = now.left.is_some() != now.right.is_some();
-    if clean && !(rule.mode == Mode::Mirror && apart) {
+    if clean && !(rule.mode == Mode::Mirror && apart) && !is_copy(&slot) {
         return None;
     }
     let now = Pair::each(|side| now[side].take().map(|seen| Located { seen, at: None }));
@@ -31,6 +32,11 @@ pub fn join(
         was: None,
         now,
     })
+}
+
+/// The merge must see the name of every conflict copy: another conflict over the same content finds it taken.
+fn is_copy(slot: &Slot) -> bool {
+    slot.as_bytes().contains(&b'(') && slot.path().name().is_some_and(|name| is_conflict_name(&name))
 }
 
 /// Takes over the digests of what is proved to be unread content of before.
