@@ -35,6 +35,8 @@ pub struct Outcome {
     pub calls: u64,
     /// Kills.
     pub points: u64,
+    /// Kills that found the trees neither as they were before nor as they were to be: only these prove that half a run heals.
+    pub under_way: u64,
     /// What was wrong, each with its point.
     pub violations: Vec<String>,
     /// How long it took.
@@ -45,17 +47,18 @@ impl Outcome {
     /// The line that the ledger keeps.
     pub fn line(&self, scenario: &str) -> String {
         format!(
-            "kill-rig scenario={scenario} calls={} points={} violations={} seconds={:.1}",
+            "kill-rig scenario={scenario} calls={} points={} under_way={} violations={} seconds={:.1}",
             self.calls,
             self.points,
+            self.under_way,
             self.violations.len(),
             self.seconds
         )
     }
 
-    /// True when something was cut and nothing was wrong.
+    /// True when something was cut half-way and nothing was wrong.
     pub fn green(&self) -> bool {
-        self.points > 0 && self.violations.is_empty()
+        self.under_way > 0 && self.violations.is_empty()
     }
 }
 
@@ -256,6 +259,7 @@ impl World {
             }
         };
         outcome.points += u64::from(killed);
+        outcome.under_way += u64::from(killed && self.half_way(reference)?);
         self.torn(reference, &mut faults)?;
         self.lost(&mut faults, "after the kill", true)?;
         self.heal(scenario, &mut faults)?;
@@ -271,6 +275,12 @@ impl World {
             outcome.violations.push(told);
         }
         Ok(killed)
+    }
+
+    /// True when something was done to the trees, and not all.
+    fn half_way(&self, reference: &Reference) -> Result<bool> {
+        let now = [tree::read(&self.program.left)?, tree::read(&self.program.right)?];
+        Ok(now != self.before && now != reference.between)
     }
 
     /// Each path holds one whole version that it had or was to have, and none that stays is gone.

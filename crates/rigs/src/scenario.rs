@@ -168,10 +168,19 @@ fn updates(left: &Path, right: &Path) -> Result<()> {
 }
 
 fn directory_rename(left: &Path, right: &Path) -> Result<()> {
+    // One out of another, edited over there.
+    fs::rename(left.join("a/deep"), left.join("out"))?;
     fs::rename(left.join("a"), left.join("moved"))?;
     put(right, "a/f0", 2, 640)?;
     put(right, "a/deep/f5", 2, 641)?;
-    put(right, "a/deep/added", 1, 642)
+    put(right, "a/deep/added", 1, 642)?;
+    // A file that is renamed here and edited there.
+    fs::rename(left.join("b/f2"), left.join("b/renamed"))?;
+    put(right, "b/f2", 2, 643)?;
+    // One that both sides renamed alike, and a file that was edited in it.
+    fs::rename(left.join("c"), left.join("same"))?;
+    fs::rename(right.join("c"), right.join("same"))?;
+    put(right, "same/f3", 2, 644)
 }
 
 fn file_against_directory(left: &Path, right: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Short turns of the rigs, for every commit; `make soak` takes the long ones.
 //!
-//! How long: `RIG_SECONDS` for each test (40 unless said). What cannot run here says why and is skipped.
+//! How long: `RIG_SECONDS` for each test (unless said, 40 for power cuts and at most 100 for kills, which end when every point was cut). What
+//! cannot run here says why and is skipped.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
@@ -12,9 +13,9 @@ use syncline_rigs::kill::{self, Amount};
 use syncline_rigs::program::binary;
 use syncline_rigs::scenario::Scenario;
 
-fn time() -> Duration {
+fn time(unless_said: u64) -> Duration {
     let asked = std::env::var("RIG_SECONDS").ok();
-    Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(40))
+    Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(unless_said))
 }
 
 fn seed() -> u64 {
@@ -24,7 +25,7 @@ fn seed() -> u64 {
 
 fn killed(name: &str) {
     let scenario = Scenario::named(name).unwrap();
-    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::For(time()), seed(), None).unwrap();
+    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::For(time(100)), seed(), None).unwrap();
     println!("{}", outcome.line(name));
     assert!(outcome.green(), "{:#?}", outcome.violations);
 }
@@ -40,6 +41,16 @@ fn s23_killed_during_an_update() {
 }
 
 #[test]
+fn s23_killed_while_a_directory_moves() {
+    killed("directory-rename");
+}
+
+#[test]
+fn s23_killed_while_a_run_is_taken_back() {
+    killed("undo");
+}
+
+#[test]
 fn s23_killed_where_a_file_meets_a_directory() {
     killed("file-against-directory");
 }
@@ -47,6 +58,15 @@ fn s23_killed_where_a_file_meets_a_directory() {
 #[test]
 fn s23_killed_while_both_versions_are_kept() {
     killed("keep-both");
+}
+
+#[test]
+fn a_rig_that_cuts_nothing_half_way_is_red() {
+    let scenario = Scenario::named("update-with-trash").unwrap();
+    // Nothing has happened before the first changing call.
+    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::At(1), seed(), None).unwrap();
+    assert_eq!((outcome.points, outcome.under_way), (1, 0));
+    assert!(outcome.violations.is_empty() && !outcome.green());
 }
 
 fn cut(work: Work) {
@@ -60,7 +80,7 @@ fn cut(work: Work) {
         let extent = Extent {
             cuts: 1000,
             peer_cuts: 20,
-            time: Some(time() * 3 / 4),
+            time: Some(time(40) * 3 / 4),
             files: 1000,
             seed: seed(),
             place: None,

@@ -35,6 +35,8 @@ pub enum Record {
     Stands(Box<Stands>),
     /// What was announced and does not stand was not made.
     Settled,
+    /// A later run has found out what this one, which was killed, had made; its base knows of it.
+    Recovered,
 }
 
 /// A change that is about to be made.
@@ -133,6 +135,13 @@ impl Journal {
         self.log.sync()
     }
 
+    /// Closes the log of a killed run.
+    pub fn recovered(&mut self) -> Result<()> {
+        self.put(&Record::Settled)?;
+        self.put(&Record::Recovered)?;
+        self.log.sync()
+    }
+
     /// Ends the log. What came of announced changes and could not be said is for the next run to find out.
     pub fn end(&mut self, exit: Exit, counts: &Pair<Counts>) -> Result<()> {
         if self.ahead > 0 {
@@ -227,10 +236,10 @@ impl Iterator for Reading {
     }
 }
 
-/// True when a log says all there is to say: its run has ended, or was cut where nothing was under way.
+/// True when the log and the base say all there is to say of a run: it has ended, or a later one has looked after it.
 pub fn is_settled(shelf: &dyn Shelf, run: &str) -> Result<bool> {
     let last = shelf.last(run)?.and_then(|record| decode(&record).ok());
-    Ok(matches!(last, Some(Record::End { .. } | Record::Settled)))
+    Ok(matches!(last, Some(Record::End { .. } | Record::Recovered)))
 }
 
 /// The runs that have a log, oldest first.
@@ -253,7 +262,7 @@ fn info(shelf: &dyn Shelf, run: String) -> Result<RunInfo> {
             Record::Begin { what, time } => (info.what, info.time) = (what, time),
             Record::Done(step) => done[step.side].add(step.action, copied(&step)),
             Record::End { exit, .. } => info.exit = Exit::from_number(exit),
-            Record::Ahead(_) | Record::Stands(_) | Record::Settled => {}
+            Record::Ahead(_) | Record::Stands(_) | Record::Settled | Record::Recovered => {}
         }
     }
     (info.left, info.right) = (done.left, done.right);

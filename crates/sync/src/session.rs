@@ -415,6 +415,8 @@ impl Session {
             Ok(()) => Exit::Done,
             Err(_) => Exit::Unreachable,
         };
+        // Once the log has an end, nobody looks again for what the base lacks.
+        self.base.persist()?;
         execution.journal.end(exit, &execution.counts)?;
         self.base.note_trash(&begun.run, &execution.trashed)?;
         outcome?;

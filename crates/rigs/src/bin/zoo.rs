@@ -53,6 +53,21 @@ const BUGS: &[(&str, &str, Finder)] = &[
         Rig("kill-rig", &["--scenario", "update-with-trash", "--sample", "40"]),
     ),
     (
+        "base-named-late",
+        "the base learns of a moved directory at the end",
+        Rig("kill-rig", &["--scenario", "directory-rename", "--sample", "100"]),
+    ),
+    (
+        "trash-copy-moved-first",
+        "a killed undo leaves its only copy under another name",
+        Rig("kill-rig", &["--scenario", "undo", "--sample", "200"]),
+    ),
+    (
+        "killed-run-not-looked-at",
+        "the last changes of a killed run are in no log",
+        Test("syncline-sync", "simulation", "s19_a_killed_run"),
+    ),
+    (
         "root-believed",
         "an empty, other or restored root is believed",
         Test("syncline-sync", "scenarios", "s02_an_emptied_root"),

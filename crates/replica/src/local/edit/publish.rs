@@ -29,7 +29,8 @@ impl<D: Disk> LocalEdit<D> {
         wanted: Wanted,
     ) -> Result<Option<TrashRef>> {
         let seen = self.expect(at, old)?;
-        if seen.kind == Node::Dir || !self.found.exchanges {
+        let third_name = syncline_model::zoo::on("trash-copy-moved-first");
+        if seen.kind == Node::Dir || !self.found.exchanges || third_name {
             return self.replace(draft, at, old, Some(wanted));
         }
         let wanted = self.inherited(at.name(), &seen, wanted)?;
