@@ -121,15 +121,14 @@ impl Kept {
     pub fn options(&self) -> Options {
         let plain = Options::default();
         let on = |no: Option<bool>| !no.unwrap_or(false);
-        let (policy, merge_command) = match &self.conflict {
-            None => (plain.policy, None),
-            Some(ConflictRule::Policy(policy)) => (*policy, None),
-            Some(ConflictRule::Merge(command)) => (Policy::KeepBoth, Some(command.clone())),
+        let policy = match &self.conflict {
+            None => plain.policy,
+            Some(ConflictRule::Policy(policy)) => *policy,
+            Some(ConflictRule::Merge(_)) => Policy::KeepBoth,
         };
         Options {
             mode: self.mode.map_or(plain.mode, |word| word.0),
             policy,
-            merge_command,
             max_delete: self.max_delete.map_or(plain.max_delete, |brake| brake.0),
             skip_deletes: self.skip_deletes.map_or(plain.skip_deletes, |word| word.0),
             trash: on(self.no_trash),

@@ -11,6 +11,7 @@ mod exit;
 mod files;
 mod intent;
 mod kept;
+mod merger;
 mod open;
 mod paced;
 mod place;

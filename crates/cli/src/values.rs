@@ -109,7 +109,7 @@ impl FromStr for ConflictRule {
         if let Some(command) = text.strip_prefix("merge=") {
             return match command.trim() {
                 "" => Err("merge= wants a command".into()),
-                command => Ok(Self::Merge(command.to_string())),
+                command => crate::merger::words(command).map(|_| Self::Merge(command.to_string())),
             };
         }
         POLICIES

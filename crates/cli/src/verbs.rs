@@ -14,10 +14,12 @@ use syncline_sync::{Exit, Options, Report, Session, Stop};
 
 use crate::intent::{Act, Once, Which};
 use crate::kept::Kept;
+use crate::merger::CommandMerger;
 use crate::open::{How, Opened, Shut, World};
 use crate::place::shown;
 use crate::render::{Ending, Face, Item};
 use crate::takes_part;
+use crate::values::ConflictRule;
 use crate::which::Meant;
 
 /// How a command ended, and what of it is shown.
@@ -122,6 +124,10 @@ impl Open {
     /// What the engine is asked for, filter included.
     async fn options(&self, world: &World, what: &str, once: &Once) -> Result<Options> {
         let mut options = self.kept.options();
+        if let Some(ConflictRule::Merge(command)) = &self.kept.conflict {
+            let merger = CommandMerger::new(command, world, &self.opened.state)?;
+            options.merger = Some(std::sync::Arc::new(merger));
+        }
         let plan = once.plan.as_deref().filter(|file| file.as_os_str() != "-");
         let agreed = self.opened.known && what == "sync";
         let (files, rules) = (&world.files, &self.kept.filter);

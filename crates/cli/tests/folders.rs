@@ -493,3 +493,72 @@ fn s59_a_problem_says_its_kind_and_what_to_do_about_it() {
         ended.err
     );
 }
+
+#[test]
+fn s55_edits_of_both_sides_are_merged_by_command_or_both_stay() {
+    let desk = Desk::new();
+    let lines = |first: &str, last: &str| format!("{first}\n2\n3\n4\n5\n6\n{last}\n");
+    desk.write("a/text", &lines("1", "7"));
+    desk.write("a/$(touch owned); x", &lines("1", "7"));
+    desk.write("a/clash", "one\n");
+    let words = [
+        "sync",
+        "a",
+        "b",
+        "--conflict",
+        "merge=diff3 -m {left} {base} {right}",
+    ];
+    desk.ends(0, &words);
+    for (tree, first, last) in [("a", "one", "7"), ("b", "1", "seven")] {
+        desk.write(&format!("{tree}/text"), &lines(first, last));
+        desk.write(&format!("{tree}/$(touch owned); x"), &lines(first, last));
+        desk.write(&format!("{tree}/clash"), &format!("{first}{last}\n"));
+    }
+    // A dry run shows what the run does.
+    let shown = desk.ends(1, &[&words[..], &["-n", "--json"]].concat());
+    let done = desk.ends(1, &[&words[..], &["--json"]].concat());
+    let steps = |ended: &support::Ended| -> BTreeSet<String> {
+        ended.events("step").iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(steps(&shown), steps(&done));
+    let both = desk.tree("a");
+    assert_eq!(both, desk.tree("b"));
+    assert_eq!(both["text"], lines("one", "seven"));
+    assert_eq!(both["$(touch owned); x"], lines("one", "seven"));
+    // What the command refused is kept twice, and the reason is told.
+    let kept: BTreeSet<_> = both
+        .iter()
+        .filter(|(name, _)| name.starts_with("clash"))
+        .map(|(_, text)| text.as_str())
+        .collect();
+    assert_eq!(kept, BTreeSet::from(["one7\n", "1seven\n"]));
+    let notes = done.events("note");
+    assert!(
+        notes.iter().any(|note| note["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("clash: not merged, both stay: "))),
+        "{}",
+        done.out
+    );
+    assert_eq!(done.summary()["conflicts"], 1);
+    assert!(!desk.path("owned").exists() && !desk.path("a/owned").exists());
+    // Both versions are in the trash, and nothing is left to do.
+    let trash = desk.ends(0, &["trash", "list", "--json"]).events("trash");
+    let sides: BTreeSet<_> = trash
+        .iter()
+        .filter(|item| item["path"] == "text")
+        .map(|item| item["side"].to_string())
+        .collect();
+    assert_eq!(sides.len(), 2);
+    desk.ends(0, &["resolve", "--all", "--keep", "both"]);
+    let again = desk.ends(0, &[&words[..], &["--json"]].concat());
+    assert!(again.events("step").is_empty(), "{}", again.out);
+    // What was merged is the base of the next merge.
+    desk.write("a/text", &lines("uno", "seven"));
+    desk.write("b/text", &lines("one", "siete"));
+    desk.ends(0, &words);
+    assert_eq!(desk.read("b/text"), Some(lines("uno", "siete")));
+    assert_eq!(desk.tree("a"), desk.tree("b"));
+    // A command line that is none is refused before anything is done.
+    desk.ends(64, &["sync", "a", "b", "--conflict", "merge=diff3 'x"]);
+}

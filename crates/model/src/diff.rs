@@ -159,7 +159,8 @@ fn content_of_base(triple: &Triple, side: Side) -> Option<&Content> {
     content(triple.base.as_ref().and_then(|row| row[side].as_ref()))
 }
 
-fn edited_on_both(triple: &Triple) -> bool {
+/// True when each side holds something whose content is not proved to be the base's.
+pub fn edited_on_both(triple: &Triple) -> bool {
     Side::BOTH.iter().all(|&side| {
         let now = triple.now[side].as_ref().map(|located| &located.seen.entry);
         let base = triple

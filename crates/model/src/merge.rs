@@ -25,7 +25,7 @@ mod stack;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Entry, Observation, Tag};
+use crate::entry::{Entry, Meta, Observation, Tag};
 use crate::fault::{Fault, Kind, Result};
 use crate::path::{RelPath, Slot};
 use crate::plan::{Action, Decision, Mode, Pair, Row, Rule, Settle, Side, Source, Step};
@@ -181,6 +181,14 @@ impl<'r> Merge<'r> {
         triple.base = right.map(|right| Pair::new(Some(right.clone()), Some(right)));
         true
     }
+}
+
+/// What the attributes of both sides become, each by the three-way rule.
+pub fn attributes(rule: &Rule, triple: &Triple) -> Pair<Meta> {
+    let none = Meta::default();
+    let of = |side| attrs::meta_of(triple.seen(side)).unwrap_or(&none);
+    let base = Pair::each(|side| attrs::meta_of(triple.based(side)));
+    attrs::merge(rule, base, of(Side::Left), of(Side::Right))
 }
 
 /// What both sides hold at `triple.slot` after `steps`.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 use syncline_model::{
-    Action, Classes, Clock, Conflict, Dice, Mode, Pair, Policy, Problem, RelPath, Side, Spawn, Step, Time,
-    filter::Filter, replica::Links,
+    Action, Classes, Clock, Conflict, Dice, Mode, Pair, Policy, Problem, RelPath, Result, Side, Spawn, Step,
+    Time, filter::Filter, replica::Links,
 };
 use syncline_replica::{Durability, Replica};
 
@@ -25,6 +26,35 @@ pub struct Env {
 
 pub use syncline_model::guard::MaxDelete;
 
+/// The versions of a file that both sides edited.
+#[derive(Debug, Clone, Copy)]
+pub struct Versions<'a> {
+    /// Where.
+    pub path: &'a RelPath,
+    /// What both last agreed on, where it is at hand.
+    pub base: Option<&'a [u8]>,
+    /// The left one.
+    pub left: &'a [u8],
+    /// The right one.
+    pub right: &'a [u8],
+}
+
+/// What became of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merged {
+    /// They are one.
+    Clean(Vec<u8>),
+    /// They are not, and this is why.
+    Refused(String),
+}
+
+/// Makes one file of two.
+#[async_trait]
+pub trait Merger: Send + Sync {
+    /// `Err`: the run cannot go on.
+    async fn merge(&self, versions: Versions<'_>) -> Result<Merged>;
+}
+
 /// All that a run depends on.
 #[derive(Clone)]
 pub struct Options {
@@ -34,9 +64,8 @@ pub struct Options {
     pub writes: Pair<bool>,
     /// How conflicts are settled.
     pub policy: Policy,
-    /// `--conflict merge=CMD`: tried on edited files before `policy`; called with the paths of base (or empty), left and right copies, prints the
-    /// merged file, exit 0 means merged.
-    pub merge_command: Option<String>,
+    /// `--conflict merge=CMD`: asked about files that both sides edited, before `policy` decides.
+    pub merger: Option<Arc<dyn Merger>>,
     /// What takes part.
     pub filter: Arc<Filter>,
     /// Only these and below.
@@ -75,7 +104,7 @@ impl Default for Options {
             mode: Mode::TwoWay,
             writes: Pair::new(true, true),
             policy: Policy::KeepBoth,
-            merge_command: None,
+            merger: None,
             filter: Arc::default(),
             only: Vec::new(),
             checksum: false,

@@ -23,6 +23,7 @@ use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
 use crate::api::{Counts, Env, Event, Monitor, Options, Stop};
 use crate::journal::{Journal, Stands};
+use crate::merging;
 use crate::parallel::parallel;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
@@ -38,6 +39,8 @@ pub struct Hands {
     pub sides: Pair<Arc<dyn Replica>>,
     /// Their edits; `None` where a side may not be written.
     pub edits: Pair<Option<Arc<dyn Edit>>>,
+    /// What merge commands made lies here.
+    pub base: Base,
     /// Bytes that have passed since somebody looked.
     pub copied: AtomicU64,
     /// Begin nothing new.
@@ -568,10 +571,10 @@ impl<'a> Execution<'a> {
                 row.map(|row| Pair::each(|side| row[side].clone().map(|seen| self.trust.judge(side, seen))));
             self.settled(&mut rows, item.slot, row, was);
             if rows.len() >= BATCH_STEPS {
-                self.base.write(std::mem::take(&mut rows))?;
+                self.remember(std::mem::take(&mut rows)).await?;
             }
         }
-        self.base.write(rows)
+        self.remember(rows).await
     }
 
     /// What earlier steps of this run left at a slot is what later ones must expect there.
@@ -664,6 +667,14 @@ impl<'a> Execution<'a> {
             if !self.detached {
                 rows.extend(self.row_of(finished));
             }
+        }
+        self.remember(rows).await
+    }
+
+    /// Writes rows of what both sides agreed on.
+    async fn remember(&self, rows: Vec<(Slot, Option<Row>)>) -> Result<()> {
+        if self.options.merger.is_some() {
+            merging::keep_agreed(&self.hands.sides, self.base, &rows).await?;
         }
         self.base.write(rows)
     }
@@ -859,6 +870,16 @@ fn tick(hands: &Hands, monitor: &dyn Monitor) {
 /// Brings a step's bytes beside the tree, if it needs any.
 async fn stage(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
     let step = &job.step;
+    if let Some(body) = merging::made(&hands.base, step)?
+        && let Some(new) = &step.change.new
+    {
+        job.staged = Some(
+            edit_of(hands, step.side)?
+                .stage(&step.change.path, new, body)
+                .await?,
+        );
+        return Ok(());
+    }
     let (Some(new), Some(source), None) = (&step.change.new, &step.source, &step.change.from) else {
         return Ok(());
     };

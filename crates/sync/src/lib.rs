@@ -11,6 +11,7 @@ mod execute;
 mod guarding;
 mod history;
 pub mod journal;
+mod merging;
 mod opening;
 mod parallel;
 mod plan;
@@ -26,7 +27,9 @@ mod spelling;
 mod trust;
 
 pub use api::{
-    Counts, Env, Event, Exit, Keep, MaxDelete, Monitor, OpenConflict, Options, Places, Report, RunInfo, Stop,
+    Counts, Env, Event, Exit, Keep, MaxDelete, Merged, Merger, Monitor, OpenConflict, Options, Places,
+    Report, RunInfo, Stop, Versions,
 };
 pub use history::TrashItem;
+pub use merging::VERSION_MAX;
 pub use session::Session;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use syncline_model::moves::{DirMoves, Moved, Piece, Track, assemble, pair, tracks};
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Classes, Conflict, Fault, Kind, Merge, Mode, Pair, Policy, Result, Rule, Side, Slot, Triple,
+    Classes, Conflict, Decision, Fault, Kind, Merge, Mode, Pair, Policy, Result, Rule, Settle, Side, Slot,
+    Triple,
 };
 use syncline_replica::Replica;
 
 use crate::api::{Env, Event, Monitor, Options, Stop};
 use crate::compare::Compare;
+use crate::merging::Asker;
 use crate::plan::Draft;
 use crate::rows::{Base, decode, encode};
 use crate::scan::{Join, Seenings};
@@ -257,12 +259,32 @@ impl<'a> Planner<'a> {
             }
             compare.complete(&mut chunk).await?;
             for triple in chunk {
-                merge.push(triple, &mut out)?;
+                match self.by_command(&triple, rule).await? {
+                    Some(settle) => out.push(Decision::Settle(Box::new(settle))),
+                    None => merge.push(triple, &mut out)?,
+                }
                 out.drain(..).try_for_each(|decision| draft.add(decision))?;
             }
         }
         merge.finish(&mut out)?;
         out.drain(..).try_for_each(|decision| draft.add(decision))
+    }
+}
+
+impl Planner<'_> {
+    /// What a command of the user's makes of two edits.
+    async fn by_command(&self, triple: &Triple, rule: &Rule) -> Result<Option<Settle>> {
+        let Some(merger) = &self.options.merger else {
+            return Ok(None);
+        };
+        let asker = Asker {
+            env: self.env,
+            sides: self.sides,
+            base: self.base,
+            merger: &**merger,
+            monitor: self.monitor,
+        };
+        asker.settle(triple, rule).await
     }
 }
 

@@ -1,15 +1,16 @@
 //! What the session's table holds, and how it is written.
 //!
-//! One key space, one byte of prefix each: `b` base rows by slot, `d` digests made before they could be agreed on, `c` open
-//! conflicts by path, `n` spellings by path, `t` bytes of trash by run, `m` directories whose rows are on their way to another name, `i` what is
-//! remembered of the session itself. Values are postcard; the first byte of `i/version` says which.
+//! One key space, one byte of prefix each: `a` agreed versions of small files by slot (for merging), `b` base rows by slot, `d` digests made
+//! before they could be agreed on, `c` open conflicts by path, `n` spellings by path, `t` bytes of trash by run, `m` directories whose rows are
+//! on their way to another name, `x` what a merge command made, by digest, `i` what is remembered of the session itself. Values are postcard;
+//! the first byte of `i/version` says which.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use syncline_model::{Conflict, Fault, Identity, Kind, Pair, RelPath, Result, Row, Side, Slot};
+use syncline_model::{Conflict, Digest, Fault, Identity, Kind, Pair, RelPath, Result, Row, Side, Slot};
 use syncline_store::{Batch, Table};
 
 use crate::api::OpenConflict;
@@ -17,10 +18,12 @@ use crate::api::OpenConflict;
 /// Number of this layout; another one is refused.
 pub const VERSION: u8 = 1;
 
+const ANCESTOR: u8 = b'a';
 const BASE: u8 = b'b';
 const DIGEST: u8 = b'd';
 const CONFLICT: u8 = b'c';
 const OWN: u8 = b'i';
+const MADE: u8 = b'x';
 const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
 const RENAME: u8 = b'm';
@@ -242,6 +245,32 @@ impl Base {
         } else {
             self.table.write(batch)
         }
+    }
+
+    /// The version of a small file that was agreed on, as it was kept for merging.
+    pub fn ancestor(&self, slot: &Slot) -> Result<Option<Vec<u8>>> {
+        self.table.get(&key(ANCESTOR, slot.as_bytes()))
+    }
+
+    /// Keeps an agreed version; `None` forgets it.
+    pub fn keep_ancestor(&self, slot: &Slot, bytes: Option<Vec<u8>>) -> Result<()> {
+        self.table.write(vec![(key(ANCESTOR, slot.as_bytes()), bytes)])
+    }
+
+    /// What a merge command made.
+    pub fn made(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        self.table.get(&key(MADE, &digest.0))
+    }
+
+    /// Keeps what a merge command made until it stands on both sides.
+    pub fn keep_made(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        self.table
+            .write(vec![(key(MADE, &digest.0), Some(bytes.to_vec()))])
+    }
+
+    /// Forgets what merge commands made: it stands on both sides, or will be made again.
+    pub fn drop_made(&self) -> Result<()> {
+        self.drop_prefix(MADE)
     }
 
     /// Conflicts that wait, by path.

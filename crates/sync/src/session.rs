@@ -256,7 +256,7 @@ impl Session {
                 .await?;
             self.perform(begun, execution, draft.finish()?).await?
         } else {
-            self.remember_agreed(draft, trust)?;
+            self.remember_agreed(draft, trust, options).await?;
             self.refused(begun, Vec::new())
         };
         self.wind_up(
@@ -355,7 +355,7 @@ impl Session {
     }
 
     /// Rows that changed without a step (touched files, both edited alike): only the base moves.
-    fn remember_agreed(&self, draft: Draft<'_>, trust: Trust) -> Result<()> {
+    async fn remember_agreed(&self, draft: Draft<'_>, trust: Trust, options: &Options) -> Result<()> {
         let mut plan = draft.finish()?;
         let mut rows = Vec::new();
         while let Some((phase, item)) = plan.next()? {
@@ -366,6 +366,9 @@ impl Session {
             let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
             rows.extend(was.map(|was| (was, None)));
             rows.push((item.slot, row));
+        }
+        if options.merger.is_some() {
+            crate::merging::keep_agreed(&self.sides, &self.base, &rows).await?;
         }
         self.base.write(rows)
     }
@@ -387,6 +390,7 @@ impl Session {
         Ok(Arc::new(Hands {
             sides: self.sides.clone(),
             edits,
+            base: self.base.clone(),
             copied: AtomicU64::new(0),
             halt: AtomicBool::new(false),
             abort: AtomicBool::new(false),
@@ -421,6 +425,7 @@ impl Session {
         self.base.note_trash(&begun.run, &execution.trashed)?;
         outcome?;
         self.base.drop_digests()?;
+        self.base.drop_made()?;
         Ok(Report {
             run: Some(begun.run.clone()),
             exit,
