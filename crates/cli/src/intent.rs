@@ -351,12 +351,6 @@ fn which(of: args::Of) -> Which {
 }
 
 fn rules(args: RuleArgs, filters: Vec<FilterArg>, base: &Path) -> Result<Kept> {
-    if let Some(place) = &args.trash {
-        return Err(
-            usage("a trash at another place is not in this release", place.as_ref())
-                .hint("leave --trash out (the trash lies in .syncline/trash), or say --no-trash"),
-        );
-    }
     let filters = filters.into_iter().map(|rule| match rule {
         FilterArg::Exclude(text) | FilterArg::Include(text) if text.contains(['\n', '\r']) => {
             Err(usage("a pattern is one line", text.as_ref())
@@ -493,7 +487,6 @@ mod tests {
             &["sync", "a", "b", "--exclude", "!x"][..],
             &["sync", "a", "b", "--include", "!x"],
             &["sync", "a", "b", "--exclude", "x\n!y"],
-            &["sync", "a", "b", "--trash", "/t"],
         ] {
             let fault = intent(words).unwrap_err();
             assert!(fault.is(Kind::Invalid) && fault.hint.is_some(), "{words:?}");

@@ -3,10 +3,12 @@
 //! Invariant: what nobody gave is `None`; only [`Kept::options`] knows the defaults.
 
 use serde::{Deserialize, Serialize};
-use syncline_model::{Classes, Policy};
+use syncline_model::{Classes, Fault, Kind, Policy, Result};
 use syncline_sync::Options;
 
 use crate::args::{FilterArg, RuleArgs};
+use crate::open::World;
+use crate::place::shown;
 use crate::values::{Brake, ConflictRule, DurabilityWord, LinksWord, ModeWord, Rate, SidesWord};
 
 /// Options of a session; in files each has the name that it has on the command line.
@@ -28,6 +30,9 @@ pub struct Kept {
     /// Keep nothing of what is displaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_trash: Option<bool>,
+    /// Where what is displaced is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trash: Option<String>,
     /// When done means durable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<DurabilityWord>,
@@ -76,6 +81,7 @@ impl Kept {
             max_delete: args.max_delete,
             skip_deletes: args.skip_deletes,
             no_trash: flag(args.no_trash),
+            trash: args.trash,
             durability: args.durability,
             links: args.links,
             no_owner: flag(args.no_owner),
@@ -101,7 +107,9 @@ impl Kept {
             conflict: self.conflict.or(below.conflict),
             max_delete: self.max_delete.or(below.max_delete),
             skip_deletes: self.skip_deletes.or(below.skip_deletes),
-            no_trash: self.no_trash.or(below.no_trash),
+            // What is said of the trash above leaves nothing of what is said below.
+            no_trash: self.no_trash.or(below.no_trash.filter(|_| self.trash.is_none())),
+            trash: self.trash.or(below.trash.filter(|_| self.no_trash.is_none())),
             durability: self.durability.or(below.durability),
             links: self.links.or(below.links),
             no_owner: self.no_owner.or(below.no_owner),
@@ -115,6 +123,18 @@ impl Kept {
             bandwidth: self.bandwidth.or(below.bandwidth),
             filter,
         }
+    }
+
+    /// A place of trash that was typed is meant from where one stands; it is kept by its whole name.
+    pub fn name_trash(&mut self, world: &World) -> Result<()> {
+        if let Some(text) = &self.trash {
+            let place = world.place(text.as_ref())?;
+            let whole = place.text.into_string();
+            self.trash = Some(whole.map_err(|text| {
+                Fault::new(Kind::Invalid, "the trash's place is named in UTF-8", shown(&text))
+            })?);
+        }
+        Ok(())
     }
 
     /// What the engine is asked for. The filter is not among it: it needs the roots' own rules.

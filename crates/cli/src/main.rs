@@ -21,6 +21,7 @@ mod roots;
 mod signals;
 mod state;
 mod takes_part;
+mod trash_place;
 mod values;
 mod verbs;
 mod which;

@@ -74,12 +74,16 @@ pub struct Looked {
 }
 
 /// How a session is opened.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct How {
+    /// Where what is displaced is to go, if not into the places themselves.
+    pub trash: Option<String>,
     /// Bytes a second.
     pub bandwidth: Option<u64>,
     /// The places will not be written.
     pub look_only: bool,
+    /// What was displaced by earlier runs is asked for.
+    pub finds_trash: bool,
 }
 
 /// A session's two places, opened.
@@ -230,7 +234,7 @@ impl World {
                     if !how.look_only {
                         locks.extend(replica.lock().map_err(held)?);
                     }
-                    sides.push(paced(replica, &rate, how, &places));
+                    sides.push(paced(replica, &rate, &how, &places));
                 }
                 At::Bucket(url, store) => {
                     let home = state.join(format!("{}-bucket", side.name()));
@@ -245,9 +249,11 @@ impl World {
         let (Some(right), Some(left)) = (sides.pop(), sides.pop()) else {
             return Err(Fault::new(Kind::Bug, "a session has two sides", "").into());
         };
+        let sides = Pair::new(left, right);
+        let sides = self.with_trash(sides, &places, &state, &how, &mut meters).await?;
         Ok(Opened {
             places,
-            sides: Pair::new(left, right),
+            sides,
             state,
             own,
             known: was_known,
@@ -328,7 +334,7 @@ impl World {
 }
 
 /// A local replica, read at a limited rate where no store limits it.
-fn paced(replica: LocalReplica<OsDisk>, rate: &Rate, how: How, places: &Pair<Place>) -> Arc<dyn Replica> {
+fn paced(replica: LocalReplica<OsDisk>, rate: &Rate, how: &How, places: &Pair<Place>) -> Arc<dyn Replica> {
     let inner: Arc<dyn Replica> = Arc::new(replica);
     let both_local = Side::BOTH.iter().all(|side| places[*side].dir().is_some());
     if how.bandwidth.is_some() && both_local {

@@ -151,9 +151,10 @@ impl Open {
 
 /// Opens the session that `meant` names.
 async fn open(world: &World, meant: Meant, typed: Kept, how: How) -> Result<Open, Shut> {
-    let kept = meant.kept(typed, world);
+    let kept = meant.kept(typed, world)?;
     let how = How {
         bandwidth: how.bandwidth.or(kept.bandwidth.map(|rate| rate.0)),
+        trash: kept.trash.clone(),
         ..how
     };
     let looked = world.look(&meant.left, &meant.right)?;
@@ -191,6 +192,8 @@ async fn open_known(
     let how = How {
         bandwidth: once.bandwidth.map(|rate| rate.0),
         look_only: look_only || once.dry_run,
+        finds_trash: true,
+        ..How::default()
     };
     Ok(open(world, meant, Kept::default(), how).await?)
 }

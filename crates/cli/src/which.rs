@@ -51,13 +51,14 @@ impl Meant {
     }
 
     /// What the command line gives, over what the repository keeps, over the config file's defaults.
-    pub fn kept(&self, typed: Kept, world: &World) -> Kept {
+    pub fn kept(&self, mut typed: Kept, world: &World) -> Result<Kept> {
+        typed.name_trash(world)?;
         let kept = self
             .repository
             .as_ref()
             .map(|found| found.kept.clone())
             .unwrap_or_default();
-        typed.over(kept).over(world.config.defaults.clone())
+        Ok(typed.over(kept).over(world.config.defaults.clone()))
     }
 
     /// Typed paths as paths below the roots. Absolute ones must lie within the left root.

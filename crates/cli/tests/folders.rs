@@ -562,3 +562,98 @@ fn s55_edits_of_both_sides_are_merged_by_command_or_both_stay() {
     // A command line that is none is refused before anything is done.
     desk.ends(64, &["sync", "a", "b", "--conflict", "merge=diff3 'x"]);
 }
+
+#[test]
+fn s55_a_version_kept_for_merging_moves_with_its_directory() {
+    let desk = Desk::new();
+    desk.write("a/d/text", "1\n2\n3\n4\n5\n");
+    let words = [
+        "sync",
+        "a",
+        "b",
+        "--conflict",
+        "merge=diff3 -m {left} {base} {right}",
+    ];
+    desk.ends(0, &words);
+    std::fs::rename(desk.path("a/d"), desk.path("a/e")).unwrap();
+    desk.ends(0, &words);
+    desk.write("a/e/text", "one\n2\n3\n4\n5\n");
+    desk.write("b/e/text", "1\n2\n3\n4\nfive\n");
+    desk.ends(0, &words);
+    assert_eq!(desk.read("b/e/text").as_deref(), Some("one\n2\n3\n4\nfive\n"));
+    assert_eq!(desk.tree("a"), desk.tree("b"));
+}
+
+#[test]
+fn s19_the_trash_lies_where_it_was_asked_for_and_is_found_there() {
+    let desk = Desk::new();
+    for name in ["keep", "d/x", "y"] {
+        desk.write(&format!("a/{name}"), "one");
+    }
+    std::os::unix::fs::symlink("keep", desk.path("a/link")).unwrap();
+    let words = ["sync", "a", "b", "--max-delete", "none", "--trash", "bin"];
+    desk.ends(0, &words);
+    desk.write("a/y", "two");
+    desk.remove("a/d");
+    desk.remove("a/link");
+    desk.ends(0, &words);
+    // Nothing of it lies in the places themselves, all of it there.
+    let run = desk.ends(0, &["trash", "list", "--json"]).events("trash")[0]["run"].clone();
+    let run = run.as_str().unwrap();
+    for tree in ["a", "b"] {
+        let own = desk.path(tree).join(".syncline/trash").join(run);
+        assert!(!own.exists(), "{own:?}");
+    }
+    let bin = desk.tree("bin");
+    let ends = |name: &str, text: &str| {
+        bin.iter()
+            .any(|(path, held)| path.ends_with(&format!("/right/{run}/{name}")) && held == text)
+    };
+    assert!(ends("y", "one") && ends("d/x", "one"), "{bin:?}");
+    assert_eq!(
+        std::fs::metadata(desk.path("bin"))
+            .map(|meta| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777)
+            .unwrap(),
+        0o700
+    );
+    let paths = |ended: &support::Ended| -> BTreeSet<String> {
+        let path = |item: &serde_json::Value| item["path"].as_str().unwrap_or_default().to_owned();
+        ended.events("trash").iter().map(path).collect()
+    };
+    let listed = desk.ends(0, &["trash", "list", "--json"]);
+    assert!(
+        paths(&listed).is_superset(&BTreeSet::from(["d/x".into(), "y".into()])),
+        "{}",
+        listed.out
+    );
+    // The verbs need not be told where.
+    desk.ends(0, &["restore", "d/x"]);
+    assert_eq!(desk.read("b/d/x").as_deref(), Some("one"));
+    desk.ends(0, &["undo", run]);
+    assert_eq!(desk.read("b/y").as_deref(), Some("one"));
+    assert_eq!(
+        std::fs::read_link(desk.path("b/link")).unwrap().to_str(),
+        Some("keep")
+    );
+    desk.ends(0, &words);
+    assert_eq!(desk.read("a/y").as_deref(), Some("one"));
+    // What a run without the option displaces lies in the places again; both are found, and emptied.
+    desk.write("a/y", "three");
+    desk.ends(0, &["sync", "a", "b"]);
+    let listed = desk.ends(0, &["trash", "list", "--json"]);
+    assert!(paths(&listed).contains("y"));
+    desk.ends(0, &["trash", "empty", "--yes"]);
+    assert!(
+        desk.ends(0, &["trash", "list", "--json"])
+            .events("trash")
+            .is_empty()
+    );
+    assert!(
+        desk.tree("bin").values().all(String::is_empty),
+        "{:?}",
+        desk.tree("bin")
+    );
+    // A place within a side, or around it, is none.
+    desk.ends(64, &["sync", "a", "b", "--trash", "a/bin"]);
+    desk.ends(64, &["sync", "a", "b", "--trash", "."]);
+}

@@ -260,3 +260,91 @@ fn s37_places_in_a_bucket_do_not_overlap() {
         assert!(ended.err.contains(said), "{}", ended.err);
     }
 }
+
+#[test]
+fn s19_trash_goes_to_a_bucket_and_comes_back_from_it() {
+    let office = office();
+    let desk = &office.desk;
+    for name in ["keep", "x", "d/y"] {
+        desk.write(&format!("anna/{name}"), name);
+    }
+    desk.ends(
+        0,
+        &["-C", "anna", "init", "s3://team/docs", "--trash", "s3://team/bin"],
+    );
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.write("anna/x", "edited");
+    desk.remove("anna/d");
+    desk.ends(0, &["-C", "anna", "sync", "--max-delete", "none"]);
+    // The repository keeps the option: nothing of it lies in the public prefix.
+    desk.ends(0, &["clone", "s3://team/bin", "bin"]);
+    let bin = desk.tree("bin");
+    for (end, text) in [("/x", "x"), ("/d/y", "d/y")] {
+        assert!(
+            bin.iter().any(|(path, held)| path.ends_with(end) && held == text),
+            "{bin:?}"
+        );
+    }
+    desk.ends(0, &["-C", "anna", "restore", "d/y"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    assert_eq!(desk.read("anna/d/y").as_deref(), Some("d/y"));
+}
+
+#[test]
+fn b4_interrupted_between_download_and_record_the_file_is_adopted() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "x");
+    desk.write("anna/d/y", "y");
+    desk.ends(0, &["-C", "anna", "init", "s3://team/docs"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    // Downloaded, and killed before any of it was recorded: the state knows nothing of what lies here.
+    desk.write("ben/x", "x");
+    desk.write("ben/d/y", "y");
+    desk.ends(0, &["-C", "ben", "init", "s3://team/docs"]);
+    let ended = desk.ends(0, &["-C", "ben", "sync", "--json"]);
+    let summary = ended.summary();
+    assert_eq!(summary["left"]["bytes"], 0, "{}", ended.out);
+    assert_eq!(summary["right"]["bytes"], 0, "{}", ended.out);
+    assert_eq!(summary["conflicts"], 0);
+    let made = |step: &serde_json::Value| step["action"] != "metadata";
+    assert!(!ended.events("step").iter().any(made), "{}", ended.out);
+    assert_eq!(desk.tree("ben").len(), 3);
+    // From now on it is known: a removal is one.
+    desk.remove("ben/x");
+    desk.ends(0, &["-C", "ben", "sync"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    assert_eq!(desk.read("anna/x"), None);
+}
+
+#[test]
+fn b3_an_update_of_a_collaborator_is_downloaded() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "one");
+    desk.ends(0, &["-C", "anna", "init", "s3://team"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.ends(0, &["clone", "s3://team", "ben"]);
+    // Of the same length, so that nothing but the tag tells it.
+    desk.write("ben/x", "two");
+    desk.ends(0, &["-C", "ben", "push"]);
+    desk.ends(0, &["-C", "anna", "pull"]);
+    assert_eq!(desk.read("anna/x").as_deref(), Some("two"));
+}
+
+#[test]
+fn b7_directories_deep_down_side_by_side_come_once() {
+    let office = office();
+    let desk = &office.desk;
+    for name in ["a/b/c/x", "a/b/d/y", "a/b/d/e/z", "a/b/f", "a/c/d/e"] {
+        desk.write(&format!("anna/{name}"), name);
+    }
+    desk.dir("anna/a/b/empty/one");
+    desk.dir("anna/a/b/empty/two");
+    desk.ends(0, &["-C", "anna", "init", "s3://team"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    let again = desk.ends(0, &["-C", "anna", "sync", "--json"]);
+    assert!(again.events("step").is_empty(), "{}", again.out);
+    desk.ends(0, &["clone", "s3://team", "ben"]);
+    assert_eq!(desk.tree("anna"), desk.tree("ben"));
+}

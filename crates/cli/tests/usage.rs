@@ -60,7 +60,6 @@ fn wrong_uses_end_with_64_and_say_what_to_do() {
             &["sync", "a", "b", "--filter-from", "none"],
             &["none", "not there"],
         ),
-        (&["sync", "a", "b", "--trash", "/t"], &["--no-trash"]),
         (
             &["sync", "a", "b", "--max-delete", "many"],
             &["--max-delete", "20%"],

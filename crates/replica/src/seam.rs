@@ -121,6 +121,10 @@ pub trait Replica: Send + Sync {
     async fn trash_read(&self, at: &TrashRef) -> Result<Box<dyn Body>>;
     /// Forgets the trash of a run for good.
     async fn trash_empty(&self, run: &str) -> Result<()>;
+    /// Brings what runs displaced to where it belongs, if that is elsewhere. Called when a run has ended.
+    async fn tidy_trash(&self) -> Result<()> {
+        Ok(())
+    }
     /// Bytes in all and bytes free, where it tells.
     async fn space(&self) -> Result<(Option<u64>, Option<u64>)>;
 }

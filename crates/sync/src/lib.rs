@@ -32,4 +32,5 @@ pub use api::{
 };
 pub use history::TrashItem;
 pub use merging::VERSION_MAX;
+pub use plan_file::VERSION as PLAN_VERSION;
 pub use session::Session;

@@ -30,6 +30,8 @@ const RENAME: u8 = b'm';
 
 /// Rows that get another name at once.
 const CARRIED: usize = 4096;
+/// Versions kept for merging that get another name at once; they may be long.
+const CARRIED_VERSIONS: usize = 16;
 
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -159,17 +161,34 @@ impl Base {
     }
 
     fn carry(&self, from: &[u8], to: &[u8]) -> Result<()> {
-        let (old, new, note) = (key(BASE, from), key(BASE, to), key(RENAME, from));
+        self.carry_rows(ANCESTOR, from, to, CARRIED_VERSIONS, None)?;
+        self.carry_rows(BASE, from, to, CARRIED, Some(key(RENAME, from)))
+    }
+
+    /// Renames the rows of one kind, so many at once; the note of it goes with the last.
+    fn carry_rows(
+        &self,
+        kind: u8,
+        from: &[u8],
+        to: &[u8],
+        at_once: usize,
+        note: Option<Vec<u8>>,
+    ) -> Result<()> {
+        let (old, new) = (key(kind, from), key(kind, to));
         loop {
-            let rows: Vec<_> = self.table.scan(&old, &old).take(CARRIED).collect::<Result<_>>()?;
-            let last = rows.len() < CARRIED;
+            let rows: Vec<_> = self.table.scan(&old, &old).take(at_once).collect::<Result<_>>()?;
+            let last = rows.len() < at_once;
             let mut batch: Batch = Vec::with_capacity(2 * rows.len() + 1);
             for (key, row) in rows {
                 batch.push(([&new, &key[old.len()..]].concat(), Some(row)));
                 batch.push((key, None));
             }
-            batch.push((note.clone(), (!last).then(|| to.to_vec())));
-            self.table.write(batch)?;
+            if let Some(note) = &note {
+                batch.push((note.clone(), (!last).then(|| to.to_vec())));
+            }
+            if !batch.is_empty() {
+                self.table.write(batch)?;
+            }
             if last {
                 return Ok(());
             }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
-use syncline_model::{Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Result, Side};
+use syncline_model::{
+    Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
+};
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
@@ -426,13 +428,27 @@ impl Session {
         outcome?;
         self.base.drop_digests()?;
         self.base.drop_made()?;
+        let mut problems = execution.problems;
+        let mut exit = exit;
+        for side in Side::BOTH {
+            if let Err(fault) = self.sides[side].tidy_trash().await {
+                let trouble = Trouble {
+                    message: format!("what was displaced stays in .syncline/trash for now: {fault}"),
+                    ..Trouble::from(&fault)
+                };
+                let problem = Problem::new(RelPath::root(), Some(side), trouble);
+                execution.monitor.event(Event::Problem(&problem));
+                problems += 1;
+                exit = gravest(&[(true, exit), (true, Exit::Partial)]);
+            }
+        }
         Ok(Report {
             run: Some(begun.run.clone()),
             exit,
             left: execution.counts.left,
             right: execution.counts.right,
             conflicts: 0,
-            problems: execution.problems,
+            problems,
             reasons: Vec::new(),
             seconds: 0.0,
         })

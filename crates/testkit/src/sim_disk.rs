@@ -246,6 +246,11 @@ impl SimDisk {
         change(&mut world.fss[fs].options);
     }
 
+    /// The machine's clock is set forward or back by so many seconds.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.shared.world().now.secs += seconds;
+    }
+
     /// How coarse the times of files are; 1 ns unless told.
     pub fn granularity(&self, step: Duration) {
         self.shared.world().granularity = step;

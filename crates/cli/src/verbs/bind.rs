@@ -21,11 +21,12 @@ pub async fn init(
     world: &World,
     place: &OsStr,
     dir: &Path,
-    kept: Kept,
+    mut kept: Kept,
     first: Option<Once>,
     face: &dyn Face,
     stop: &Stop,
 ) -> Result<Done> {
+    kept.name_trash(world)?;
     let cloning = first.is_some();
     let root = Root::look(&world.files, dir)?;
     let looked = world.look_with(&root, place)?;

@@ -75,7 +75,7 @@ impl Monitor for Silent {
 #[derive(Deserialize)]
 struct Header {
     event: String,
-    version: u32,
+    version: u64,
     left: String,
     right: String,
 }
@@ -94,6 +94,7 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
     let how = How {
         bandwidth: once.bandwidth.map(|rate| rate.0),
         look_only: once.dry_run,
+        ..How::default()
     };
     let open = open(world, meant, Kept::default(), how).await?;
     stopped(stop)?;
@@ -118,7 +119,7 @@ fn header(line: &[u8], file: &Path) -> Result<Header> {
     };
     let header: Header = serde_json::from_slice(line).map_err(|_| wrong("this is no plan"))?;
     match (header.event.as_str(), header.version) {
-        ("plan", 1) => Ok(header),
+        ("plan", syncline_sync::PLAN_VERSION) => Ok(header),
         ("plan", _) => Err(wrong("a plan of a version that this program does not know")),
         _ => Err(wrong("this is no plan")),
     }

@@ -43,6 +43,7 @@ pub async fn within(
     let how = How {
         bandwidth: None,
         look_only: once.dry_run || once.plan.is_some(),
+        ..How::default()
     };
     let open = open(world, meant, typed, how).await?;
     let done = begun(world, &open, what, once, face, stop).await;

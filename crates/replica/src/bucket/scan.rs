@@ -296,6 +296,9 @@ impl ScanWalk {
     }
 
     fn enter_parents(&mut self, slot: &Slot) -> Result<bool> {
+        while self.open.last().is_some_and(|open| !slot.is_below(open)) {
+            self.open.pop();
+        }
         let mut parents = Vec::new();
         let mut at = slot.parent();
         while let Some(parent) = at.filter(|parent| self.open.last() != Some(parent)) {

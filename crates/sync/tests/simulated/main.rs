@@ -1,0 +1,7 @@
+//! Scenarios that no real disk here can show: places that fold names, hosts whose clocks differ.
+
+#![allow(clippy::unwrap_used, reason = "a test says where it stops")]
+
+mod clocks;
+mod names;
+mod world;
