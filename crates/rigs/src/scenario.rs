@@ -54,7 +54,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "directory-rename",
-        before: agreed,
+        before: nested,
         edits: Some(directory_rename),
         cutting: Cutting::Sync,
         conflict: false,
@@ -152,6 +152,16 @@ fn agreed(left: &Path, _right: &Path) -> Result<()> {
     put(left, "top", 1, 500)
 }
 
+/// The same and one directory within another.
+fn nested(left: &Path, right: &Path) -> Result<()> {
+    agreed(left, right)?;
+    for n in 0..3 {
+        put(left, &format!("d/g{n}"), 1, 400 + n)?;
+        put(left, &format!("d/inner/h{n}"), 1, 410 + n)?;
+    }
+    Ok(())
+}
+
 fn updates(left: &Path, right: &Path) -> Result<()> {
     for path in ["a/f0", "b/f2", "top"] {
         put(left, path, 2, 700)?;
@@ -168,12 +178,16 @@ fn updates(left: &Path, right: &Path) -> Result<()> {
 }
 
 fn directory_rename(left: &Path, right: &Path) -> Result<()> {
-    // One out of another, edited over there.
-    fs::rename(left.join("a/deep"), left.join("out"))?;
     fs::rename(left.join("a"), left.join("moved"))?;
     put(right, "a/f0", 2, 640)?;
     put(right, "a/deep/f5", 2, 641)?;
     put(right, "a/deep/added", 1, 642)?;
+    // One out of another that moves too, edited over there.
+    fs::rename(left.join("d/inner"), left.join("out"))?;
+    fs::rename(left.join("d"), left.join("elsewhere"))?;
+    put(right, "d/g0", 2, 645)?;
+    put(right, "d/inner/h1", 2, 646)?;
+    put(right, "d/inner/added", 1, 647)?;
     // A file that is renamed here and edited there.
     fs::rename(left.join("b/f2"), left.join("b/renamed"))?;
     put(right, "b/f2", 2, 643)?;
