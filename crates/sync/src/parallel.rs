@@ -12,8 +12,12 @@ use crate::api::Env;
 /// How often `tick` is called while nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Hands `items` to `jobs` workers. Each result goes to `each`, on the caller's thread, in the order of completion;
-/// `tick` is called now and then. A worker that dies is a `Bug`.
+/// Most items that a worker takes at once.
+const HANDFUL: usize = 32;
+
+/// Hands `items` to `jobs` workers, neighbours to the same one: they touch the same directory, which takes one change at
+/// a time. Each result goes to `each`, on the caller's thread, in the order of completion; `tick` is called now and then.
+/// A worker that dies is a `Bug`.
 pub async fn parallel<T, R, F, Fut>(
     env: &Env,
     jobs: usize,
@@ -29,15 +33,27 @@ where
     Fut: Future<Output = R> + Send,
 {
     let mut missing = items.len();
+    let jobs = jobs.clamp(1, missing.max(1));
     let (queue, work) = (Arc::new(Mutex::new(items.into_iter())), Arc::new(work));
     let (send, mut receive) = mpsc::unbounded_channel();
-    for _ in 0..jobs.clamp(1, missing.max(1)) {
+    for _ in 0..jobs {
         let (queue, work, send) = (queue.clone(), work.clone(), send.clone());
         env.spawn.spawn(Box::pin(async move {
             loop {
-                let item = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(item) = item else { break };
-                if send.send(work(item).await).is_err() {
+                let taken: Vec<T> = {
+                    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Fewer and fewer, so that all workers end at about the same time.
+                    let handful = (queue.len() / (jobs * 4)).clamp(1, HANDFUL);
+                    queue.by_ref().take(handful).collect()
+                };
+                if taken.is_empty() {
+                    break;
+                }
+                let mut results = Vec::with_capacity(taken.len());
+                for item in taken {
+                    results.push(work(item).await);
+                }
+                if send.send(results).is_err() {
                     break;
                 }
             }
@@ -51,13 +67,15 @@ where
     while missing > 0 {
         tokio::select! {
             biased;
-            result = receive.recv() => {
-                let Some(result) = result else {
+            results = receive.recv() => {
+                let Some(results) = results else {
                     return Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"));
                 };
-                missing -= 1;
-                if outcome.is_ok() {
-                    outcome = each(result);
+                missing -= results.len();
+                for result in results {
+                    if outcome.is_ok() {
+                        outcome = each(result);
+                    }
                 }
             }
             () = env.clock.sleep(TICK) => tick(),

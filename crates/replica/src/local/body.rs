@@ -31,6 +31,8 @@ pub(crate) struct FileBody<D: Disk> {
     path: RelPath,
     before: Stat,
     at: u64,
+    /// All of it was handed out, and it was the same file still.
+    proved: bool,
 }
 
 impl<D: Disk> FileBody<D> {
@@ -46,13 +48,15 @@ impl<D: Disk> FileBody<D> {
             Kind::Changed => changed("another kind of entry stands there now", path),
             _ => fault.at(path),
         };
-        let found = routes
-            .stat(path, follow)?
-            .ok_or_else(|| changed("it is gone", path))?;
-        let (step, name, named) = found;
-        if named.kind != syncline_store::Node::File {
-            return Err(changed("another kind of entry stands there now", path));
-        }
+        let (step, name) = if follow {
+            let found = routes.stat(path, true)?;
+            found
+                .map(|(step, name, _)| (step, name))
+                .ok_or_else(|| changed("it is gone", path))?
+        } else {
+            // What the open file is, not how we came to it, tells whether it is what was expected.
+            routes.parent(path, false, false).map_err(gone)?
+        };
         let file = routes.disk.open(&step.spot.dir, &name, false).map_err(gone)?;
         let before = routes.disk.stat_file(&file).map_err(|fault| fault.at(path))?;
         let fs = routes.observer.fs(&step.spot, &name, &before)?;
@@ -66,6 +70,7 @@ impl<D: Disk> FileBody<D> {
             path: path.clone(),
             before,
             at: 0,
+            proved: false,
         })
     }
 
@@ -144,7 +149,7 @@ impl<D: Disk> Body for FileBody<D> {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let left = self.before.size.saturating_sub(self.at);
         if left == 0 {
-            self.unchanged()?;
+            self.check().await?;
             return Ok(None);
         }
         let mut buffer = vec![0; usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK))];
@@ -158,6 +163,10 @@ impl<D: Disk> Body for FileBody<D> {
     }
 
     async fn check(&mut self) -> Result<()> {
-        self.unchanged()
+        if !self.proved {
+            self.unchanged()?;
+            self.proved = self.at >= self.before.size;
+        }
+        Ok(())
     }
 }

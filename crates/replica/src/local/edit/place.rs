@@ -4,14 +4,14 @@
 //! Invariant: a stage holds drafts only, never anything that once stood in the tree, so the stage of a dead run can be
 //! cleared blindly. What is displaced goes straight to the trash, under the path it had.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use syncline_model::replica::OWN_DIR;
 use syncline_model::{Fault, Kind, Name, RelPath, Result};
 use syncline_store::{Disk, Place as How, Stat};
 
 use super::super::names::SORTING;
-use super::super::observe::Observer;
+use super::super::observe::{Observer, held};
 use super::super::own::{make_dir, own_dir, read_small, write_small};
 use super::super::probe::is_honest;
 use super::super::route::{Routes, Step};
@@ -29,6 +29,8 @@ const TRIES: u32 = 10_000;
 /// One file system's stage and trash of this run.
 pub(crate) struct Place<D: Disk> {
     pub stage: D::Dir,
+    /// Directories of the stage that nobody is making a draft in right now.
+    lanes: Mutex<Vec<D::Dir>>,
     /// Opened before the first write, so that its barrier reports every error since.
     pub barrier: D::Dir,
     pub trash: Routes<D>,
@@ -57,12 +59,24 @@ impl<D: Disk> Place<D> {
         let trash = Routes::new(Arc::clone(observer), observer.spot(trash)?);
         let honest = is_honest(disk.space(&own)?.kind);
         Ok(Self {
+            lanes: Mutex::new(vec![stage.clone()]),
             stage,
             barrier: own,
             trash,
             honest,
             disk,
         })
+    }
+
+    /// A directory of the stage for one draft, `number`'s: drafts that are made at once lie in different ones, since a
+    /// directory takes one new name at a time.
+    pub fn lane(&self, number: u64) -> Result<Lane<'_, D>> {
+        let free = held(&self.lanes).pop();
+        let dir = match free {
+            Some(dir) => dir,
+            None => make_dir(&*self.disk, &self.stage, format!("l-{number}").as_bytes())?.0,
+        };
+        Ok(Lane { dir, of: self })
     }
 
     /// Puts `from` into the trash under `path`, or under that path with a number where it is taken.
@@ -126,6 +140,18 @@ impl<D: Disk> Place<D> {
             at.extend_from_slice(&name);
         }
         Ok((self.trash.look(&at, false)?, at))
+    }
+}
+
+/// A directory of the stage while a draft is made in it.
+pub(crate) struct Lane<'a, D: Disk> {
+    pub dir: D::Dir,
+    of: &'a Place<D>,
+}
+
+impl<D: Disk> Drop for Lane<'_, D> {
+    fn drop(&mut self) {
+        held(&self.of.lanes).push(self.dir.clone());
     }
 }
 

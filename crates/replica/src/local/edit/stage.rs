@@ -74,13 +74,16 @@ impl<D: Disk> LocalEdit<D> {
         };
         let place = self.place_of(path)?;
         let (number, name) = self.draft_name();
-        let file = self.disk.open(&place.stage, &name, true)?;
+        let lane = place.lane(number)?;
+        let file = self.disk.open(&lane.dir, &name, true)?;
         let wanted = self.wanted(new);
         let filled = self
             .fill(&file, path, content, &mut body)
             .await
             .and_then(|passed| {
-                self.set(Target::File(&file), &wanted)?;
+                // Most files belong to whom new files belong to: a look is cheaper than setting it again.
+                let missing = wanted.clone().without(&self.disk.stat_file(&file)?);
+                self.set(Target::File(&file), &missing)?;
                 if self.how.durability == Durability::File || self.singly(&place) {
                     self.disk.sync(Sync::File(&file))?;
                 }
@@ -90,7 +93,7 @@ impl<D: Disk> LocalEdit<D> {
         match filled {
             Ok((passed, stat)) => {
                 let draft = Draft {
-                    dir: place.stage.clone(),
+                    dir: lane.dir.clone(),
                     name,
                     stat,
                     wanted,
@@ -104,7 +107,7 @@ impl<D: Disk> LocalEdit<D> {
                 Ok(Staged { entry, draft: number })
             }
             Err(fault) => {
-                self.drop_draft((&place.stage, &name), false);
+                self.drop_draft((&lane.dir, &name), false);
                 Err(fault)
             }
         }
