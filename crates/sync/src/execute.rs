@@ -6,6 +6,7 @@
 //!
 //! Invariant: a row reaches the base only when every step of its slot was done; what failed leaves the base as it was.
 
+mod copying;
 mod moved;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,7 +25,6 @@ use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 use crate::api::{Counts, Env, Event, Monitor, Options, Stop};
 use crate::journal::{Journal, Stands};
 use crate::merging;
-use crate::parallel::parallel;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
 use crate::trust::{Trust, distrust};
@@ -178,9 +178,7 @@ impl<'a> Execution<'a> {
         }
         self.monitor.event(Event::Phase("copying"));
         for phase in [Phase::OwnCopy, Phase::Copy] {
-            while let Some(batch) = self.batch(&mut plan, phase)? {
-                self.at_once(batch).await?;
-            }
+            self.overlapped(&mut plan, phase).await?;
         }
         self.links(&mut plan).await?;
         while let Some(batch) = self.batch(&mut plan, Phase::Metadata)? {
@@ -291,74 +289,6 @@ impl<'a> Execution<'a> {
             done.extend(self.outcome(job, applied)?);
         }
         self.commit(done).await
-    }
-
-    /// Staged in parallel, made visible in parallel.
-    async fn at_once(&mut self, mut jobs: Vec<Job>) -> Result<()> {
-        for job in &mut jobs {
-            self.refresh(job);
-        }
-        let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
-        let (hands, monitor) = (self.hands.clone(), self.monitor);
-        let (stop, env, deadline) = (self.stop, self.env, self.deadline);
-        let shared = hands.clone();
-        let work = move |mut job: Job| {
-            let hands = shared.clone();
-            async move {
-                let result = stage(&hands, &mut job).await;
-                (job, result)
-            }
-        };
-        let gather = |(job, result): (Job, Result<()>)| {
-            match result {
-                Ok(()) => staged.push(job),
-                Err(fault) => failures.push((job, fault)),
-            }
-            Ok(())
-        };
-        let heed = || {
-            tick(&hands, monitor);
-            let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
-            hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
-            hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
-        };
-        parallel(self.env, self.options.jobs, jobs, work, gather, heed).await?;
-        let mut done = Vec::with_capacity(staged.len());
-        for (job, fault) in failures {
-            done.extend(self.outcome(job, Err(fault))?);
-        }
-        if staged.iter().any(|job| job.staged.is_some()) && !syncline_model::zoo::on("rename-before-data") {
-            self.flush().await?;
-        }
-        if self.stop.hard() {
-            self.stopped = true;
-            return self.commit(done).await;
-        }
-        self.apply_at_once(staged, &mut done).await?;
-        self.commit(done).await
-    }
-
-    async fn apply_at_once(&mut self, mut staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
-        self.announce(&mut staged)?;
-        let hands = self.hands.clone();
-        let work = move |mut job: Job| {
-            let hands = hands.clone();
-            async move {
-                let staged = job.staged.take();
-                let applied = apply(&hands, &job.step, staged).await;
-                (job, applied)
-            }
-        };
-        let mut results = Vec::with_capacity(staged.len());
-        let gather = |result| {
-            results.push(result);
-            Ok(())
-        };
-        parallel(self.env, self.options.jobs, staged, work, gather, || {}).await?;
-        for (job, applied) in results {
-            done.extend(self.outcome(job, applied)?);
-        }
-        Ok(())
     }
 
     /// Leaves at once, then directories and files in their place, innermost first.

@@ -1,0 +1,121 @@
+//! Steps that need no order: staged in parallel, made visible in parallel, one batch after the other.
+//!
+//! Invariant: what is made visible was flushed before, and what is remembered was flushed after; that the next batch is
+//! staged meanwhile changes nothing of it.
+
+use std::sync::atomic::Ordering;
+
+use syncline_model::{Fault, Result};
+
+use super::{Execution, Finished, Job, apply, stage, tick};
+use crate::parallel::parallel;
+use crate::plan::{Phase, Plan};
+
+/// A batch whose bytes lie beside the trees.
+struct Brought {
+    staged: Vec<Job>,
+    failures: Vec<(Job, Fault)>,
+}
+
+impl<'a> Execution<'a> {
+    /// All steps of a phase: while one batch becomes visible and durable, the next is staged.
+    pub(super) async fn overlapped(&mut self, plan: &mut Plan, phase: Phase) -> Result<()> {
+        let mut ready: Option<Brought> = None;
+        while let Some(mut jobs) = self.batch(plan, phase)? {
+            jobs.iter_mut().for_each(|job| self.refresh(job));
+            let next = self.bring(jobs);
+            ready = Some(match ready.take() {
+                None => next.await?,
+                Some(before) => {
+                    let (next, published) = tokio::join!(next, self.publish(before));
+                    published?;
+                    next?
+                }
+            });
+        }
+        match ready {
+            Some(last) => self.publish(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Some steps.
+    pub(super) async fn at_once(&mut self, mut jobs: Vec<Job>) -> Result<()> {
+        jobs.iter_mut().for_each(|job| self.refresh(job));
+        let brought = self.bring(jobs).await?;
+        self.publish(brought).await
+    }
+
+    /// Stages them.
+    fn bring(&self, jobs: Vec<Job>) -> impl Future<Output = Result<Brought>> + use<'a> {
+        let (hands, monitor, jobs_at_once) = (self.hands.clone(), self.monitor, self.options.jobs);
+        let (stop, env, deadline) = (self.stop, self.env, self.deadline);
+        async move {
+            let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
+            let shared = hands.clone();
+            let work = move |mut job: Job| {
+                let hands = shared.clone();
+                async move {
+                    let result = stage(&hands, &mut job).await;
+                    (job, result)
+                }
+            };
+            let gather = |(job, result): (Job, Result<()>)| {
+                match result {
+                    Ok(()) => staged.push(job),
+                    Err(fault) => failures.push((job, fault)),
+                }
+                Ok(())
+            };
+            let heed = || {
+                tick(&hands, monitor);
+                let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
+                hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
+                hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
+            };
+            parallel(env, jobs_at_once, jobs, work, gather, heed).await?;
+            Ok(Brought { staged, failures })
+        }
+    }
+
+    /// Makes what was staged durable, then visible, then durable again and known.
+    async fn publish(&mut self, brought: Brought) -> Result<()> {
+        let Brought { staged, failures } = brought;
+        let mut done = Vec::with_capacity(staged.len());
+        for (job, fault) in failures {
+            done.extend(self.outcome(job, Err(fault))?);
+        }
+        if staged.iter().any(|job| job.staged.is_some()) && !syncline_model::zoo::on("rename-before-data") {
+            self.flush().await?;
+        }
+        if self.stop.hard() {
+            self.stopped = true;
+            return self.commit(done).await;
+        }
+        self.apply_at_once(staged, &mut done).await?;
+        self.commit(done).await
+    }
+
+    async fn apply_at_once(&mut self, mut staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
+        self.announce(&mut staged)?;
+        let hands = self.hands.clone();
+        let work = move |mut job: Job| {
+            let hands = hands.clone();
+            async move {
+                let staged = job.staged.take();
+                let applied = apply(&hands, &job.step, staged).await;
+                (job, applied)
+            }
+        };
+        let mut results = Vec::with_capacity(staged.len());
+        let gather = |result| {
+            results.push(result);
+            Ok(())
+        };
+        parallel(self.env, self.options.jobs, staged, work, gather, || {}).await?;
+        for (job, applied) in results {
+            done.extend(self.outcome(job, applied)?);
+        }
+        Ok(())
+    }
+}
