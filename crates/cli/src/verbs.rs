@@ -142,10 +142,22 @@ impl Open {
         options.soft_limit = once.soft_limit;
         options.hard_limit = once.hard_limit;
         options.quiet_if_locked = once.quiet_if_locked;
-        if let Some(jobs) = once.jobs {
-            options.jobs = usize::from(jobs);
-        }
+        options.jobs = once
+            .jobs
+            .or(self.kept.jobs)
+            .map_or_else(|| self.jobs(), usize::from);
         Ok(options)
+    }
+
+    /// Copies at once when nobody said: a disk keeps the cores busy and one more; a service is waited for.
+    fn jobs(&self) -> usize {
+        if [&self.opened.places.left, &self.opened.places.right]
+            .iter()
+            .any(|place| place.dir().is_none())
+        {
+            return 16;
+        }
+        std::thread::available_parallelism().map_or(2, |cores| cores.get().saturating_add(1).min(8))
     }
 }
 

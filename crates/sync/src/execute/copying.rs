@@ -3,6 +3,8 @@
 //! Invariant: what is made visible was flushed before, and what is remembered was flushed after; that the next batch is
 //! staged meanwhile changes nothing of it.
 
+#![allow(clippy::vec_box, reason = "a job passes through many hands: only its address is to move")]
+
 use std::sync::atomic::Ordering;
 
 use syncline_model::{Fault, Result};
@@ -13,8 +15,8 @@ use crate::plan::{Phase, Plan};
 
 /// A batch whose bytes lie beside the trees.
 struct Brought {
-    staged: Vec<Job>,
-    failures: Vec<(Job, Fault)>,
+    staged: Vec<Box<Job>>,
+    failures: Vec<(Box<Job>, Fault)>,
 }
 
 impl<'a> Execution<'a> {
@@ -53,14 +55,14 @@ impl<'a> Execution<'a> {
         async move {
             let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
             let shared = hands.clone();
-            let work = move |mut job: Job| {
+            let work = move |mut job: Box<Job>| {
                 let hands = shared.clone();
                 async move {
                     let result = stage(&hands, &mut job).await;
                     (job, result)
                 }
             };
-            let gather = |(job, result): (Job, Result<()>)| {
+            let gather = |(job, result): (Box<Job>, Result<()>)| {
                 match result {
                     Ok(()) => staged.push(job),
                     Err(fault) => failures.push((job, fault)),
@@ -73,6 +75,7 @@ impl<'a> Execution<'a> {
                 hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
                 hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
             };
+            let jobs = jobs.into_iter().map(Box::new).collect();
             parallel(env, jobs_at_once, jobs, work, gather, heed).await?;
             Ok(Brought { staged, failures })
         }
@@ -83,7 +86,7 @@ impl<'a> Execution<'a> {
         let Brought { staged, failures } = brought;
         let mut done = Vec::with_capacity(staged.len());
         for (job, fault) in failures {
-            done.extend(self.outcome(job, Err(fault))?);
+            done.extend(self.outcome(*job, Err(fault))?);
         }
         if staged.iter().any(|job| job.staged.is_some()) && !syncline_model::zoo::on("rename-before-data") {
             self.flush().await?;
@@ -96,10 +99,10 @@ impl<'a> Execution<'a> {
         self.commit(done).await
     }
 
-    async fn apply_at_once(&mut self, mut staged: Vec<Job>, done: &mut Vec<Finished>) -> Result<()> {
+    async fn apply_at_once(&mut self, mut staged: Vec<Box<Job>>, done: &mut Vec<Finished>) -> Result<()> {
         self.announce(&mut staged)?;
         let hands = self.hands.clone();
-        let work = move |mut job: Job| {
+        let work = move |mut job: Box<Job>| {
             let hands = hands.clone();
             async move {
                 let staged = job.staged.take();
@@ -114,7 +117,7 @@ impl<'a> Execution<'a> {
         };
         parallel(self.env, self.options.jobs, staged, work, gather, || {}).await?;
         for (job, applied) in results {
-            done.extend(self.outcome(job, applied)?);
+            done.extend(self.outcome(*job, applied)?);
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the base has every thing under the name that the side which follows has it under, at any moment between two batches.
 
+use std::borrow::BorrowMut;
+
 use syncline_model::{Action, Entry, From, RelPath, Result, Slot, Step};
 
 use super::{Execution, Finished, Job};
@@ -29,7 +31,7 @@ impl Execution<'_> {
     }
 
     /// Says in the log what is about to be done.
-    pub(super) fn announce(&mut self, jobs: &mut [Job]) -> Result<()> {
+    pub(super) fn announce<J: BorrowMut<Job>>(&mut self, jobs: &mut [J]) -> Result<()> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -49,9 +51,11 @@ impl Execution<'_> {
                 told,
             }
         };
-        let first = self.journal.announce(jobs.iter().map(ahead))?;
+        let first = self
+            .journal
+            .announce(jobs.iter().map(|job| ahead(job.borrow())))?;
         for (number, job) in (first..).zip(jobs) {
-            job.number = number;
+            job.borrow_mut().number = number;
         }
         Ok(())
     }
