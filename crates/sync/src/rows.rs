@@ -175,8 +175,13 @@ impl Base {
         note: Option<Vec<u8>>,
     ) -> Result<()> {
         let (old, new) = (key(kind, from), key(kind, to));
+        // Where the rows begin that are still to go: a scan from the first would wade through all that are gone.
+        let mut next = old.clone();
         loop {
-            let rows: Vec<_> = self.table.scan(&old, &old).take(at_once).collect::<Result<_>>()?;
+            let rows: Vec<_> = self.table.scan(&old, &next).take(at_once).collect::<Result<_>>()?;
+            if let Some((last, _)) = rows.last() {
+                next.clone_from(last);
+            }
             let last = rows.len() < at_once;
             let mut batch: Batch = Vec::with_capacity(2 * rows.len() + 1);
             for (key, row) in rows {
