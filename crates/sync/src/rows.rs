@@ -178,7 +178,11 @@ impl Base {
         // Where the rows begin that are still to go: a scan from the first would wade through all that are gone.
         let mut next = old.clone();
         loop {
-            let rows: Vec<_> = self.table.scan(&old, &next).take(at_once).collect::<Result<_>>()?;
+            let rows: Vec<_> = self
+                .table
+                .scan(&old, &next)
+                .take(at_once)
+                .collect::<Result<_>>()?;
             if let Some((last, _)) = rows.last() {
                 next.clone_from(last);
             }

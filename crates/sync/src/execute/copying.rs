@@ -3,7 +3,10 @@
 //! Invariant: what is made visible was flushed before, and what is remembered was flushed after; that the next batch is
 //! staged meanwhile changes nothing of it.
 
-#![allow(clippy::vec_box, reason = "a job passes through many hands: only its address is to move")]
+#![allow(
+    clippy::vec_box,
+    reason = "a job passes through many hands: only its address is to move"
+)]
 
 use std::sync::atomic::Ordering;
 
