@@ -188,3 +188,28 @@ fn mirror_makes_right_as_left() {
         ["right Update a", "right Create n"]
     );
 }
+
+/// The names of all conflict copies that a merge makes.
+fn copies(left: &str, right: &str) -> Vec<String> {
+    let rule = Rule {
+        hosts: Pair::new("h".into(), "h".into()),
+        ..Rule::default()
+    };
+    let made = merge(&rule, &[], &[left], &[right]);
+    let mut names: Vec<String> = made
+        .iter()
+        .filter(|line| line.contains("Create"))
+        .filter_map(|line| line.split_once("Create ").map(|(_, name)| name.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn s32_the_name_of_a_copy_follows_from_its_content_alone() {
+    for (one, other) in [("a=x", "a=yy"), ("a=q", "a=b")] {
+        let names = copies(one, other);
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert_eq!(names, copies(other, one));
+    }
+}

@@ -38,6 +38,16 @@ const BUGS: &[(&str, &str, Finder)] = &[
         Rig("cut-rig", &["--cuts", "160", "--files", "600"]),
     ),
     (
+        "directories-not-flushed",
+        "bytes are flushed, directories are not",
+        Test("syncline-sync", "simulated", "s23_what_is_flushed_one_by_one"),
+    ),
+    (
+        "copy-named-by-side",
+        "a copy is named by its side, not by its content",
+        Test("syncline-model", "merge_cases", "s32_the_name_of_a_copy"),
+    ),
+    (
         "table-made-in-place",
         "a state table half made stays",
         Rig("kill-rig", &["--scenario", "first-copy", "--sample", "120"]),

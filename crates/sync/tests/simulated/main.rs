@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test says where it stops")]
 
 mod clocks;
+mod durable;
 mod names;
 mod world;

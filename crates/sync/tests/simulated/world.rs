@@ -49,11 +49,17 @@ pub struct World {
 impl World {
     /// Two places that fold so.
     pub fn new(left: Folding, right: Folding) -> Self {
+        Self::of_kind(left, right, FsOptions::default().kind)
+    }
+
+    /// Two places that fold so, on file systems of a kind.
+    pub fn of_kind(left: Folding, right: Folding, kind: u64) -> Self {
         let state = SimDisk::new();
         let machine = |side: Side, folds: Folding| {
             SimDisk::with(FsOptions {
                 identity: 1 + side as u64,
                 folds,
+                kind,
                 ..FsOptions::default()
             })
         };
@@ -199,6 +205,12 @@ impl World {
             .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
             .collect();
         assert_eq!(self.look(side), wanted, "{side:?}");
+    }
+
+    /// A user's edits are durable before a run.
+    pub fn settle_disk(&self, side: Side) {
+        let raw = self.raw(side);
+        raw.sync(syncline_store::Sync::Fs(&raw.top())).unwrap();
     }
 
     pub fn run(&self, options: &Options) -> (Report, Said) {
