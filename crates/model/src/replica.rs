@@ -95,6 +95,8 @@ pub struct Profile {
     pub batch_durable: bool,
     /// May not be written.
     pub read_only: bool,
+    /// There was no room to try out what it can hold: what was found there before is taken to hold.
+    pub full: bool,
 }
 
 /// The marker that a replica carries in `.syncline/`.

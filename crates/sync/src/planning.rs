@@ -40,7 +40,11 @@ pub fn rule(options: &Options, sides: &Pair<Arc<dyn Replica>>) -> Rule {
     Rule {
         mode: options.mode,
         policy: if waits { Policy::Hold } else { options.policy },
-        classes: options.classes.and(left.classes).and(right.classes),
+        classes: Classes {
+            // No attribute that is carried: each side proves by it what it can, whatever the other can.
+            ctime: options.classes.ctime,
+            ..options.classes.and(left.classes).and(right.classes)
+        },
         skip_deletes: options.skip_deletes,
         hosts: Pair::new(left.host.clone(), right.host.clone()),
         time_step: left.time_step.max(right.time_step),

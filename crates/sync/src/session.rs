@@ -116,6 +116,12 @@ impl Session {
         let mut options = options.clone();
         for side in Side::BOTH {
             let profile = self.sides[side].profile();
+            if profile.full {
+                monitor.event(Event::Note(&format!(
+                    "{} is full: what it can hold could not be tried out, what was found before is taken to hold",
+                    profile.label
+                )));
+            }
             if profile.read_only && options.writes[side] {
                 options.writes[side] = false;
                 monitor.event(Event::Note(&format!(
@@ -470,6 +476,14 @@ impl Session {
             Err(fault) if matches!(fault.kind, Kind::Denied | Kind::Unsupported) => {
                 monitor.event(Event::Note(&format!(
                     "{}: no marker can be written there, so a restored copy of it could not be recognised",
+                    self.sides[side].profile().label
+                )));
+                Ok(had)
+            }
+            // Who deletes makes room: a full disk must not keep him from it.
+            Err(fault) if fault.is(Kind::Full) && had.is_some() => {
+                monitor.event(Event::Note(&format!(
+                    "{} is full: the marker there stays as it was, so a copy of it from before this run could not be recognised",
                     self.sides[side].profile().label
                 )));
                 Ok(had)

@@ -133,6 +133,7 @@ impl BucketReplica {
             time_step: 1,
             batch_durable: true,
             read_only: options.read_only,
+            full: false,
         };
         let state = options
             .state

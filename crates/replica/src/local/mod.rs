@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, Weak};
 use async_trait::async_trait;
 use syncline_model::replica::Links;
 use syncline_model::{
-    Clock, Content, Entry, Fault, Identity, Kind, Marker, Observation, PlaceId, Profile, RelPath, Result,
-    Scope, Seen, Slot, Spawn, Tag, Time, TrashRef, Why,
+    Classes, Clock, Content, Entry, Fault, Identity, Kind, Marker, Observation, PlaceId, Profile, RelPath,
+    Result, Scope, Seen, Slot, Spawn, Tag, Time, TrashRef, Why,
 };
 use syncline_store::Disk;
 
@@ -125,9 +125,17 @@ impl<D: Disk> LocalReplica<D> {
     fn view(&self, scope: &Scope) -> View {
         View {
             filter: Arc::clone(&scope.filter),
-            classes: scope.classes,
+            classes: self.shown(scope),
             links: scope.links,
             hide_own: true,
+        }
+    }
+
+    /// What is asked for; a time of status change only where it means something.
+    fn shown(&self, scope: &Scope) -> Classes {
+        Classes {
+            ctime: scope.classes.ctime && self.profile.classes.ctime,
+            ..scope.classes
         }
     }
 
@@ -201,7 +209,7 @@ impl<D: Disk> LocalReplica<D> {
         match self
             .routes
             .observer
-            .observe(&step.spot, &name, &stat, scope.classes)
+            .observe(&step.spot, &name, &stat, self.shown(scope))
         {
             Ok(what) => Ok(Some((what, is_dir))),
             Err(fault) if fault.is(Kind::NotFound) => Ok(None),

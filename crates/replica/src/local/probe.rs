@@ -1,16 +1,21 @@
 //! What a root's file system can really do, found by trying it in `.syncline/probe`.
 //!
 //! Invariant: nothing is guessed from names of types but one thing: whether `syncfs` and `fsync` of it can be believed,
-//! which no trial can show. Nothing is left behind; a root where nothing can be written is read-only.
+//! which no trial can show. A root where nothing can be written is read-only. A trial that fails for a reason that will pass (a
+//! disk that cannot be read, a lost connection) is no answer and refuses the root. Where there is no room to try, what was
+//! found before on the same file system holds: `.syncline/probed.json` keeps it, and nothing else is left behind.
 
+use serde::{Deserialize, Serialize};
 use syncline_model::replica::OWN_DIR;
-use syncline_model::{Classes, Kind, Owner, Profile, Result, Special, Time, Xattrs};
+use syncline_model::{Classes, Fault, Kind, Owner, Profile, Result, Special, Time, Xattrs};
 use syncline_store::disk::{Make, XattrClasses};
 use syncline_store::{Attrs, Disk, Place, Target};
 
-use super::own::own_dir;
+use super::own::{own_dir, read_small, write_small};
 
 const PROBE: &[u8] = b"probe";
+/// What was found when there was room, beside the marker.
+const PROBED: &[u8] = b"probed.json";
 
 /// `statfs` numbers of types that were shown to flush all that `syncfs` is asked for: ext2 to ext4, xfs, btrfs, f2fs,
 /// zfs, and tmpfs, which has nothing to lose.
@@ -29,7 +34,7 @@ pub(crate) fn is_honest(kind: u64) -> bool {
 }
 
 /// What the trials showed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub classes: Option<Classes>,
     pub symlinks: bool,
@@ -41,6 +46,17 @@ pub(crate) struct Found {
     pub reflinks: bool,
     pub time_step: u32,
     pub honest: bool,
+    /// There was no room to try anything: this is what was found before.
+    #[serde(skip)]
+    pub before: bool,
+}
+
+/// What was found, and on which file system.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    fs: u64,
+    kind: u64,
+    found: Found,
 }
 
 impl Found {
@@ -62,6 +78,7 @@ impl Found {
             time_step: self.time_step.max(1),
             batch_durable: self.honest,
             read_only,
+            full: self.before,
         }
     }
 }
@@ -79,17 +96,25 @@ fn all_classes() -> Classes {
     }
 }
 
-/// Tries everything out in `root`.
+/// Tries everything out in `root`; where there is no room for that, what was found there before.
 pub(crate) fn probe<D: Disk>(disk: &D, root: &D::Dir) -> Result<Found> {
-    let honest = is_honest(disk.space(root)?.kind);
+    match attempt(disk, root) {
+        Err(fault) if fault.is(Kind::Full) => recall(disk, root)?
+            .ok_or_else(|| fault.hint("make room there: what this place can hold has to be tried out once")),
+        found => found,
+    }
+}
+
+fn attempt<D: Disk>(disk: &D, root: &D::Dir) -> Result<Found> {
+    let space = disk.space(root)?;
+    let honest = is_honest(space.kind);
+    let nothing = Found {
+        honest,
+        ..Found::default()
+    };
     let (own, made) = match own_dir(disk, root) {
         Ok(own) => own,
-        Err(fault) if fault.is(Kind::Denied) => {
-            return Ok(Found {
-                honest,
-                ..Found::default()
-            });
-        }
+        Err(fault) if fault.is(Kind::Denied) => return Ok(nothing),
         Err(fault) => return Err(fault),
     };
     clear(disk, &own)?;
@@ -100,17 +125,56 @@ pub(crate) fn probe<D: Disk>(disk: &D, root: &D::Dir) -> Result<Found> {
             clear(disk, &own)?;
             Found { honest, ..found? }
         }
-        Err(fault) if fault.is(Kind::Denied) => Found {
-            honest,
-            ..Found::default()
-        },
+        Err(fault) if fault.is(Kind::Denied) => nothing,
         Err(fault) => return Err(fault),
     };
     if made {
         // A place that nobody has taken up yet stays as it was found.
         disk.remove(root, OWN_DIR.as_bytes(), true)?;
+    } else if found.classes.is_some() {
+        let (fs, kind) = (space.fs, space.kind);
+        keep(disk, &own, &Kept { fs, kind, found })?;
     }
     Ok(found)
+}
+
+/// Keeps what was found for a day without room.
+fn keep<D: Disk>(disk: &D, own: &D::Dir, now: &Kept) -> Result<()> {
+    if kept(disk, own)?.as_ref() == Some(now) {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec(now).map_err(|e| Fault::new(Kind::Bug, e.to_string(), OWN_DIR))?;
+    write_small(disk, own, PROBED, &bytes, false)
+}
+
+/// What is kept; a file that a power cut left half written is none.
+fn kept<D: Disk>(disk: &D, own: &D::Dir) -> Result<Option<Kept>> {
+    Ok(read_small(disk, own, PROBED)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn recall<D: Disk>(disk: &D, root: &D::Dir) -> Result<Option<Found>> {
+    let space = disk.space(root)?;
+    let own = match disk.open_dir(root, OWN_DIR.as_bytes()) {
+        Ok(own) => own,
+        Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let kept = kept(disk, &own)?.filter(|kept| (kept.fs, kept.kind) == (space.fs, space.kind));
+    Ok(kept.map(|kept| Found {
+        before: true,
+        ..kept.found
+    }))
+}
+
+/// Whether something worked. A reason that will pass is no answer.
+fn worked<T>(tried: Result<T>) -> Result<bool> {
+    match tried {
+        Ok(_) => Ok(true),
+        Err(fault) => match fault.kind {
+            Kind::Full | Kind::Corrupt | Kind::Busy | Kind::Offline | Kind::Cancelled => Err(fault),
+            _ => Ok(false),
+        },
+    }
 }
 
 fn clear<D: Disk>(disk: &D, own: &D::Dir) -> Result<()> {
@@ -134,13 +198,15 @@ fn try_all<D: Disk>(disk: &D, dir: &D::Dir) -> Result<Found> {
     let file = disk.open(dir, b"probe-a", true)?;
     disk.write(&file, 0, &[1; 4096])?;
     let first = disk.stat(dir, b"probe-a")?;
-    let set = |attrs| disk.set(Target::File(&file), attrs).is_ok();
-    let mode = [0o640, 0o601].iter().all(|&mode| {
-        set(Attrs {
-            mode: Some(mode),
-            ..Attrs::default()
-        }) && mode_of(disk, dir) == Some(mode)
-    });
+    let set = |attrs| worked(disk.set(Target::File(&file), attrs));
+    let mut mode = true;
+    for wanted in [0o640, 0o601] {
+        mode =
+            mode && set(Attrs {
+                mode: Some(wanted),
+                ..Attrs::default()
+            })? && disk.stat(dir, b"probe-a")?.mode == wanted;
+    }
     let stranger = Owner {
         uid: first.owner.uid ^ 1,
         gid: first.owner.gid ^ 1,
@@ -148,47 +214,40 @@ fn try_all<D: Disk>(disk: &D, dir: &D::Dir) -> Result<Found> {
     let owner = set(Attrs {
         owner: Some(stranger),
         ..Attrs::default()
-    }) && disk.stat(dir, b"probe-a")?.owner == stranger;
+    })? && disk.stat(dir, b"probe-a")?.owner == stranger;
     let time_step = time_step(disk, dir, &file)?;
     let timed = disk.stat(dir, b"probe-a")?;
     let classes = Classes {
         mode,
         owner,
         times: time_step > 0,
-        xattrs: xattrs(disk, &file),
-        acls: acls(disk, &file),
-        links: disk
-            .place((dir, b"probe-a"), (dir, b"probe-l"), Place::Link)
-            .is_ok()
+        xattrs: xattrs(disk, &file)?,
+        acls: acls(disk, &file)?,
+        links: worked(disk.place((dir, b"probe-a"), (dir, b"probe-l"), Place::Link))?
             && disk.stat(dir, b"probe-l")?.inode == first.inode,
         // Where setting the time of modification sets this one too, it proves nothing.
         ctime: timed.ctime != timed.mtime && timed.ctime.secs != 0,
     };
     let other = disk.open(dir, b"probe-b", true)?;
-    let reflinks = disk.clone_file(&file, &other).is_ok();
+    let reflinks = worked(disk.clone_file(&file, &other))?;
     let second = disk.stat(dir, b"probe-b")?.inode;
-    let exchanges = disk
-        .place((dir, b"probe-a"), (dir, b"probe-b"), Place::Exchange)
-        .is_ok()
+    let exchanges = worked(disk.place((dir, b"probe-a"), (dir, b"probe-b"), Place::Exchange))?
         && disk.stat(dir, b"probe-a")?.inode == second;
     let moved = if exchanges { second } else { first.inode };
     disk.place((dir, b"probe-a"), (dir, b"probe-c"), Place::New)?;
     Ok(Found {
         classes: Some(classes),
-        symlinks: disk.make(dir, b"probe-s", Make::Link(b"nowhere")).is_ok(),
-        specials: disk.make(dir, b"probe-f", Make::Special(Special::Fifo)).is_ok(),
-        folds_case: disk.stat(dir, b"PROBE-C").is_ok(),
-        normalises: normalises(disk, dir),
+        symlinks: worked(disk.make(dir, b"probe-s", Make::Link(b"nowhere")))?,
+        specials: worked(disk.make(dir, b"probe-f", Make::Special(Special::Fifo)))?,
+        folds_case: worked(disk.stat(dir, b"PROBE-C"))?,
+        normalises: normalises(disk, dir)?,
         exchanges,
         stable_ids: disk.stat(dir, b"probe-c")?.inode == moved,
         reflinks,
         time_step,
         honest: false,
+        before: false,
     })
-}
-
-fn mode_of<D: Disk>(disk: &D, dir: &D::Dir) -> Option<u32> {
-    disk.stat(dir, b"probe-a").ok().map(|stat| stat.mode)
 }
 
 /// The coarsest step of its times; 0 when they cannot be set.
@@ -197,16 +256,11 @@ fn time_step<D: Disk>(disk: &D, dir: &D::Dir, file: &D::File) -> Result<u32> {
         secs: 1_000_000_001,
         nanos: 123_456_789,
     };
-    if disk
-        .set(
-            Target::File(file),
-            Attrs {
-                mtime: Some(odd),
-                ..Attrs::default()
-            },
-        )
-        .is_err()
-    {
+    let attrs = Attrs {
+        mtime: Some(odd),
+        ..Attrs::default()
+    };
+    if !worked(disk.set(Target::File(file), attrs))? {
         return Ok(0);
     }
     let got = disk.stat(dir, b"probe-a")?.mtime;
@@ -224,26 +278,29 @@ fn time_step<D: Disk>(disk: &D, dir: &D::Dir, file: &D::File) -> Result<u32> {
         .unwrap_or(1_000_000_000))
 }
 
-fn xattrs<D: Disk>(disk: &D, file: &D::File) -> bool {
+fn xattrs<D: Disk>(disk: &D, file: &D::File) -> Result<bool> {
     let wanted: Xattrs = vec![(b"user.syncline.probe".to_vec(), b"1".to_vec())];
     let classes = XattrClasses {
         plain: true,
         acls: false,
     };
-    disk.set(
-        Target::File(file),
-        Attrs {
-            xattrs: Some((&wanted, classes)),
-            ..Attrs::default()
-        },
-    )
-    .is_ok()
-        && disk
-            .xattrs(Target::File(file), classes)
-            .is_ok_and(|found| found.contains(&wanted[0]))
+    holds(disk, file, &wanted, classes)
 }
 
-fn acls<D: Disk>(disk: &D, file: &D::File) -> bool {
+fn holds<D: Disk>(disk: &D, file: &D::File, wanted: &Xattrs, classes: XattrClasses) -> Result<bool> {
+    let attrs = Attrs {
+        xattrs: Some((wanted, classes)),
+        ..Attrs::default()
+    };
+    if !worked(disk.set(Target::File(file), attrs))? {
+        return Ok(false);
+    }
+    let mut same = false;
+    let found = disk.xattrs(Target::File(file), classes);
+    Ok(worked(found.map(|found| same = found.contains(&wanted[0])))? && same)
+}
+
+fn acls<D: Disk>(disk: &D, file: &D::File) -> Result<bool> {
     // Version 2; then tag, permissions and id of: owner, user 1, group, mask, others.
     let mut value = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in [
@@ -262,20 +319,10 @@ fn acls<D: Disk>(disk: &D, file: &D::File) -> bool {
         plain: false,
         acls: true,
     };
-    disk.set(
-        Target::File(file),
-        Attrs {
-            xattrs: Some((&wanted, classes)),
-            ..Attrs::default()
-        },
-    )
-    .is_ok()
-        && disk
-            .xattrs(Target::File(file), classes)
-            .is_ok_and(|found| found.contains(&wanted[0]))
+    holds(disk, file, &wanted, classes)
 }
 
-fn normalises<D: Disk>(disk: &D, dir: &D::Dir) -> bool {
-    disk.open(dir, "probe-\u{e9}".as_bytes(), true).is_ok()
-        && disk.stat(dir, "probe-e\u{301}".as_bytes()).is_ok()
+fn normalises<D: Disk>(disk: &D, dir: &D::Dir) -> Result<bool> {
+    Ok(worked(disk.open(dir, "probe-\u{e9}".as_bytes(), true))?
+        && worked(disk.stat(dir, "probe-e\u{301}".as_bytes()))?)
 }

@@ -80,6 +80,7 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
             ("moves", met.moves),
             ("edits during runs", met.meddled),
             ("undone runs", met.undone),
+            ("sessions that could not be opened", met.not_opened),
             ("runs kept after a power cut", met.kept_after_cut),
         ] {
             assert!(count > 0, "no {what}: nothing was proved");

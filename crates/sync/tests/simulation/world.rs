@@ -32,6 +32,8 @@ pub struct Met {
     pub conflicts: u64,
     pub moves: u64,
     pub undone: u64,
+    /// Sessions that could not be opened, by a kill or by a call that failed.
+    pub not_opened: u64,
     pub edits: u64,
     pub kept_after_cut: u64,
 }
@@ -49,6 +51,7 @@ impl Met {
         self.conflicts += other.conflicts;
         self.moves += other.moves;
         self.undone += other.undone;
+        self.not_opened += other.not_opened;
         self.edits += other.edits;
         self.kept_after_cut += other.kept_after_cut;
     }
@@ -135,8 +138,10 @@ pub struct World {
     disk: SimDisk,
     table: MemTable,
     kill_in: Arc<AtomicI64>,
-    /// Calls may fail: not while places are tried out, where a failure means "cannot".
-    armed: Arc<AtomicBool>,
+    /// The change at which the process is to be killed, counted from the opened session on.
+    kill_at: Option<u64>,
+    /// The session stands open: before, only some worlds have calls that fail.
+    opened: Arc<AtomicBool>,
     clock: FakeClock,
     session_dice: Arc<SeededDice>,
     user: User,
@@ -159,8 +164,8 @@ impl World {
             disk.mount(&disk.top(), name, options).expect("a directory");
         }
         raw.sync(syncline_store::Sync::Fs(&raw.top())).expect("synced");
-        let steps = [1, 4_000_000];
-        disk.granularity(Duration::from_nanos(steps[dice.below(2) as usize]));
+        let steps = [1, 4_000_000, 1_000_000_000, 2_000_000_000];
+        disk.granularity(Duration::from_nanos(steps[dice.below(4) as usize]));
         disk.reuse_inode_numbers(dice.chance(50));
         let user = User::new(&disk);
         for side in Side::BOTH {
@@ -172,7 +177,8 @@ impl World {
             disk,
             table: MemTable::new(),
             kill_in: Arc::new(AtomicI64::new(-1)),
-            armed: Arc::default(),
+            kill_at: None,
+            opened: Arc::default(),
             clock: FakeClock::new(1_700_000_000),
             user,
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -246,7 +252,10 @@ impl World {
             self.open(&env)
         };
         let stop = Stop::default();
-        self.armed.store(true, Ordering::Relaxed);
+        self.opened.store(result.is_ok(), Ordering::Relaxed);
+        if let Some(at) = self.kill_at.take() {
+            self.disk.kill_at_change(at);
+        }
         let report = result.and_then(|session| {
             self.runtime.block_on(async {
                 if what == "undo" {
@@ -256,7 +265,6 @@ impl World {
                 }
             })
         });
-        self.armed.store(false, Ordering::Relaxed);
         self.met.runs += 1;
         self.met.conflicts += watch.conflicts.into_inner();
         self.met.moves += watch.moves.into_inner();
@@ -316,7 +324,8 @@ impl World {
         );
         let dice = SeededDice::new(self.dice.roll());
         let user = self.user.clone();
-        let (count, edits, armed) = (hit.clone(), meddled.clone(), self.armed.clone());
+        let (count, edits, opened) = (hit.clone(), meddled.clone(), self.opened.clone());
+        let early = dice.chance(30);
         let left = AtomicI64::new(1 + dice.below(3) as i64);
         self.disk.before_call(move |call| {
             user.go_on(false);
@@ -326,7 +335,7 @@ impl World {
                 edits.fetch_add(1, Ordering::Relaxed);
             }
             if faults
-                && armed.load(Ordering::Relaxed)
+                && (early || opened.load(Ordering::Relaxed))
                 && dice.below(80) == 0
                 && left.fetch_sub(1, Ordering::Relaxed) > 0
             {
@@ -363,8 +372,12 @@ impl World {
         let options = self.some_options();
         let (kill, faults, meddling) = (self.dice.chance(35), self.dice.chance(25), self.dice.chance(25));
         if kill && self.dice.chance(80) {
-            self.disk
-                .kill_at_change(self.dice.below([10, 60, 200][self.dice.below(3) as usize]));
+            let at = self.dice.below([10, 60, 200][self.dice.below(3) as usize]);
+            if self.dice.chance(20) {
+                self.disk.kill_at_change(at);
+            } else {
+                self.kill_at = Some(at);
+            }
         } else if kill {
             self.kill_in.store(self.dice.below(12) as i64, Ordering::Relaxed);
         }
@@ -374,9 +387,17 @@ impl World {
             "round: {what} {:?} {:?} kill {kill} faults {faults} meddling {meddling}",
             options.policy, options.durability
         ));
+        self.opened.store(false, Ordering::Relaxed);
+        let untouched = self.looks();
         let outcome = self.process(what, &options);
         self.disk.no_hook();
         self.user.go_on(true);
+        if !self.opened.load(Ordering::Relaxed) {
+            self.met.not_opened += 1;
+            if meddled.load(Ordering::Relaxed) == 0 && self.looks() != untouched {
+                return Err("a session that could not be opened changed something".into());
+            }
+        }
         self.kill_in.store(-1, Ordering::Relaxed);
         self.met.undone += u64::from(what == "undo" && outcome.is_ok());
         for (kind, count) in hit.lock().expect("no panic").iter() {

@@ -10,7 +10,10 @@ use super::{Env, World, compare};
 
 impl World {
     /// A session in a process of its own, and what is done in it.
-    fn within<T>(&self, what: impl AsyncFnOnce(&syncline_sync::Session) -> Result<T>) -> Result<T> {
+    pub(super) fn within<T>(
+        &self,
+        what: impl AsyncFnOnce(&syncline_sync::Session) -> Result<T>,
+    ) -> Result<T> {
         let within = self.runtime.enter();
         let session = self.open(&Env {
             clock: Arc::new(self.clock.clone()),
@@ -21,7 +24,7 @@ impl World {
         self.runtime.block_on(async { what(&session?).await })
     }
 
-    fn edits(&self, count: u64) {
+    pub(super) fn edits(&self, count: u64) {
         for _ in 0..count {
             let side = [Side::Left, Side::Right][self.dice.below(2) as usize];
             self.user.edit(side, &self.dice);
