@@ -172,18 +172,11 @@ def bucket(a):
     src = f"{a.work}/bucket.src"
     tree(src, 200, 100, 4096)
     data = f"{a.work}/bucket.data"
-    fresh(data); os.makedirs(f"{data}/ours"); os.makedirs(f"{data}/theirs")
-    server = subprocess.Popen([a.server, data], stdout=subprocess.PIPE, text=True)
-    line = server.stdout.readline()
-    env = {}
-    for word in line.split():
-        if word.startswith("http"):
-            env["endpoint"] = word.strip()
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        env[key] = os.environ.get(key, "syncline")
-    for word in line.replace("export", " ").split():
-        if "=" in word and word.split("=")[0] in env:
-            env[word.split("=")[0]] = word.split("=", 1)[1]
+    fresh(data); os.makedirs(data)
+    server = subprocess.Popen([a.server, data, "ours", "theirs"], stdout=subprocess.PIPE, text=True)
+    env = dict(server.stdout.readline().strip().split("=", 1) for _ in range(4))
+    env["endpoint"] = env["AWS_ENDPOINT_URL"]
+    os.environ.pop("AWS_CA_BUNDLE", None)  # rclone cannot bring one together with its own transport
     creds = {k: env[k] for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     rclone = ["rclone", "copy", "--transfers", "16", "--checkers", "16", "--s3-provider", "Other", "--s3-env-auth",
               "--s3-endpoint", env["endpoint"], "--s3-region", "us-east-1", "--s3-no-check-bucket", "-q"]
