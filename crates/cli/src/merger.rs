@@ -109,7 +109,8 @@ impl CommandMerger {
             Ok(child) => child,
             Err(error) => {
                 let what = format!("the merge command cannot be started: {error}");
-                return Err(Fault::new(Kind::Invalid, what, shown(program)).hint("see --conflict merge=CMD"));
+                return Err(Fault::new(Kind::Invalid, what, shown(program))
+                    .hint("name a program by its path, or one that PATH leads to; nothing was changed"));
             }
         };
         let group = child.id();
