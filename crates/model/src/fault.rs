@@ -43,7 +43,7 @@ impl Kind {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Changed | Self::NotFound | Self::Exists => "the next run decides anew",
-            Self::Full => "make room there and run again",
+            Self::Full => "make room there and run again: it goes on where it stopped",
             Self::Denied => "check permissions there and run again",
             Self::Invalid | Self::Unsupported => "rename or exclude it, then run again",
             Self::Corrupt => "look at it there, and restore it from the other side or a backup",
@@ -58,6 +58,8 @@ pub struct Fault {
     pub kind: Kind,
     /// True when the same request may succeed a little later.
     pub retry: bool,
+    /// True when whatever else is written at that place will meet the same: it is full, or may only be read.
+    pub whole: bool,
     /// What was tried and what came of it, in words ("rename: permission denied").
     pub what: String,
     /// The path and the store it concerns.
@@ -75,6 +77,7 @@ impl Fault {
         Self {
             kind,
             retry,
+            whole: kind == Kind::Full,
             what: what.into(),
             at: at.to_string(),
             hint: None,
@@ -100,6 +103,13 @@ impl Fault {
     #[must_use]
     pub fn retry(mut self, retry: bool) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Says whether whatever else is written at that place will meet the same.
+    #[must_use]
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
         self
     }
 

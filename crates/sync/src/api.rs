@@ -62,6 +62,8 @@ pub struct Options {
     pub mode: Mode,
     /// Steps on these sides only: `push` writes to the right alone, `pull` to the left alone. Conflicts then wait.
     pub writes: Pair<bool>,
+    /// Sides that would be written, but may not be: what waits for them is a problem.
+    pub barred: Pair<bool>,
     /// How conflicts are settled.
     pub policy: Policy,
     /// `--conflict merge=CMD`: asked about files that both sides edited, before `policy` decides.
@@ -103,6 +105,7 @@ impl Default for Options {
         Self {
             mode: Mode::TwoWay,
             writes: Pair::new(true, true),
+            barred: Pair::default(),
             policy: Policy::KeepBoth,
             merger: None,
             filter: Arc::default(),

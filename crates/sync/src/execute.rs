@@ -8,6 +8,7 @@
 
 mod copying;
 mod moved;
+mod room;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use crate::merging;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
 use crate::trust::{Trust, distrust};
+use room::{Unmade, Waiting};
+
+pub use room::Room;
 
 /// Most steps in one batch, and most bytes.
 const BATCH_STEPS: usize = 8192;
@@ -41,6 +45,8 @@ pub struct Hands {
     pub edits: Pair<Option<Arc<dyn Edit>>>,
     /// What merge commands made lies here.
     pub base: Base,
+    /// What each side still takes.
+    pub room: Pair<Room>,
     /// Bytes that have passed since somebody looked.
     pub copied: AtomicU64,
     /// Begin nothing new.
@@ -86,6 +92,10 @@ pub struct Execution<'a> {
     renamed: Vec<(RelPath, RelPath)>,
     /// New names of directories that did not move: nothing can be done below them.
     unmoved: Vec<RelPath>,
+    /// Directories that could not be made for want of room.
+    unmade: Unmade,
+    /// What waits for room on each side.
+    waiting: Pair<Option<Waiting>>,
     /// The tag of what was made last, when it proves something.
     made: Option<Tag>,
 }
@@ -156,6 +166,8 @@ impl<'a> Execution<'a> {
             touched: HashSet::new(),
             renamed: Vec::new(),
             unmoved: Vec::new(),
+            unmade: Unmade::new(),
+            waiting: Pair::default(),
             made: None,
         }
     }
@@ -249,7 +261,11 @@ impl<'a> Execution<'a> {
             };
             let Some(step) = item.step.clone() else { continue };
             self.stopped |= self.over();
-            if self.stopped || self.waits(&step) || self.below_unmoved(&item.slot) {
+            if self.stopped
+                || self.waits_for_room(&step)
+                || self.waits(&step)
+                || self.below_unmoved(&item.slot)
+            {
                 self.leave(&step);
                 self.failed.insert(item.slot);
                 continue;
@@ -277,7 +293,7 @@ impl<'a> Execution<'a> {
         jobs.iter_mut().for_each(|job| self.refresh(job));
         self.announce(&mut jobs)?;
         for job in jobs {
-            if self.below_unmoved(&job.item.slot) {
+            if self.waits_for_room(&job.step) || self.below_unmoved(&job.item.slot) {
                 self.leave(&job.step);
                 self.failed.insert(job.item.slot);
                 continue;
@@ -345,7 +361,11 @@ impl<'a> Execution<'a> {
             };
             let mut job = Job::new(item, step);
             self.stopped |= self.over();
-            if self.stopped || self.waits(&job.step) || self.below_unmoved(&job.item.slot) {
+            if self.stopped
+                || self.waits_for_room(&job.step)
+                || self.waits(&job.step)
+                || self.below_unmoved(&job.item.slot)
+            {
                 self.failed.insert(job.item.slot);
                 continue;
             }
@@ -542,7 +562,9 @@ impl<'a> Execution<'a> {
             }
             Err(fault) => {
                 self.failed.insert(job.item.slot.clone());
-                self.problem(&job.step, &fault);
+                if !self.met_no_room(&job.step, &fault) {
+                    self.problem(&job.step, &fault);
+                }
                 Ok(None)
             }
         }
@@ -797,8 +819,17 @@ fn tick(hands: &Hands, monitor: &dyn Monitor) {
     }
 }
 
-/// Brings a step's bytes beside the tree, if it needs any.
+/// Brings a step's bytes beside the tree, if it needs any and there is room.
 async fn stage(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
+    hands.no_room(&job.step)?;
+    let staged = bring(hands, job).await;
+    if let Err(fault) = &staged {
+        hands.room[job.step.side].learn(&job.step, fault);
+    }
+    staged
+}
+
+async fn bring(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
     let step = &job.step;
     if let Some(body) = merging::made(&hands.base, step)?
         && let Some(new) = &step.change.new

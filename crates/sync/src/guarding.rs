@@ -95,36 +95,43 @@ impl Session {
     /// Forgets trash that is too old, and the oldest where there is too much.
     pub(crate) async fn retain_trash(&self, monitor: &dyn Monitor) -> Result<()> {
         for side in Side::BOTH {
-            let replica = &self.sides[side];
-            if replica.profile().read_only {
+            if self.sides[side].profile().read_only {
                 continue;
             }
-            let bytes = self.base.trash_bytes(side)?;
-            let mut kept = Vec::new();
-            for run in replica.trash().await? {
-                let bytes = bytes.get(&run.run).copied().unwrap_or(0);
-                kept.push(Kept {
-                    run: run.run,
-                    time: run.time,
-                    bytes,
-                });
+            match self.retain_on(side, monitor).await {
+                // A place that takes nothing more keeps its trash until the next run.
+                Err(fault) if fault.whole => {}
+                retained => retained?,
             }
-            let Some(now) = replica.clock().await?.or(Some(self.env.clock.now())) else {
-                continue;
-            };
-            let (total, _) = replica.space().await?;
-            let dropped = retain(kept, &TrashRule::of_space(total), now);
-            for run in dropped.aged.iter().chain(&dropped.crowded) {
-                replica.trash_empty(run).await?;
-                self.base.forget_trash(side, run)?;
-            }
-            if !dropped.crowded.is_empty() {
-                monitor.event(Event::Note(&format!(
-                    "{}: the trash of {} runs went before its time, because trash may take a tenth of the space",
-                    replica.profile().label,
-                    dropped.crowded.len()
-                )));
-            }
+        }
+        Ok(())
+    }
+
+    async fn retain_on(&self, side: Side, monitor: &dyn Monitor) -> Result<()> {
+        let replica = &self.sides[side];
+        let bytes = self.base.trash_bytes(side)?;
+        let mut kept = Vec::new();
+        for run in replica.trash().await? {
+            let bytes = bytes.get(&run.run).copied().unwrap_or(0);
+            kept.push(Kept {
+                run: run.run,
+                time: run.time,
+                bytes,
+            });
+        }
+        let now = replica.clock().await?.unwrap_or_else(|| self.env.clock.now());
+        let (total, _) = replica.space().await?;
+        let dropped = retain(kept, &TrashRule::of_space(total), now);
+        for run in dropped.aged.iter().chain(&dropped.crowded) {
+            replica.trash_empty(run).await?;
+            self.base.forget_trash(side, run)?;
+        }
+        if !dropped.crowded.is_empty() {
+            monitor.event(Event::Note(&format!(
+                "{}: the trash of {} runs went before its time, because trash may take a tenth of the space",
+                replica.profile().label,
+                dropped.crowded.len()
+            )));
         }
         Ok(())
     }

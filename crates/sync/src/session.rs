@@ -12,7 +12,7 @@ use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
 use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
-use crate::execute::{Execution, Hands, Held};
+use crate::execute::{Execution, Hands, Held, Room};
 use crate::guarding::Answers;
 use crate::journal::{self, Journal};
 use crate::plan::{Draft, Phase, Plan};
@@ -124,8 +124,9 @@ impl Session {
             }
             if profile.read_only && options.writes[side] {
                 options.writes[side] = false;
+                options.barred[side] = true;
                 monitor.event(Event::Note(&format!(
-                    "{} may not be written: changes for it wait",
+                    "{} may not be written: it is only read",
                     profile.label
                 )));
             }
@@ -399,6 +400,7 @@ impl Session {
             sides: self.sides.clone(),
             edits,
             base: self.base.clone(),
+            room: Pair::each(|side| Room::new(options.barred[side])),
             copied: AtomicU64::new(0),
             halt: AtomicBool::new(false),
             abort: AtomicBool::new(false),
@@ -416,10 +418,11 @@ impl Session {
             if let Some(edit) = &execution.hands.edits[side] {
                 let finished = edit.finish().await;
                 if outcome.is_ok() {
-                    finished?;
+                    execution.ended(side, finished)?;
                 }
             }
         }
+        execution.tell_what_waits();
         let exit = match &outcome {
             Ok(()) if execution.brakes() => Exit::Refused,
             Ok(()) if execution.stopped => Exit::Stopped,

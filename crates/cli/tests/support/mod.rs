@@ -123,6 +123,12 @@ impl Desk {
         Ended::of(&self.command(words).output().unwrap())
     }
 
+    /// Runs it as another user of this machine; only root can.
+    pub fn run_as(&self, user: u32, words: &[&str]) -> Ended {
+        use std::os::unix::process::CommandExt;
+        Ended::of(&self.command(words).uid(user).gid(user).output().unwrap())
+    }
+
     /// Runs it and wants that exit code.
     pub fn ends(&self, code: i32, words: &[&str]) -> Ended {
         let ended = self.run(words);

@@ -68,7 +68,7 @@ pub(super) async fn keep(
             Err(fault) => return Err(fault),
         }
     }
-    Err(Fault::new(Kind::Full, "was displaced too often by one run", path))
+    Err(Fault::new(Kind::Full, "was displaced too often by one run", path).whole(false))
 }
 
 /// Where the trash keeps the `generation`th version of `path`; by a digest of the path where that would be too long a key.

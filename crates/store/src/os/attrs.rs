@@ -228,7 +228,11 @@ fn set_xattrs(held: &Held<'_>, to: &Xattrs, classes: XattrClasses) -> Result<()>
             done = while_writable(held, || held.put_xattr(&text, value))?;
         }
         let name = String::from_utf8_lossy(name);
-        done.map_err(|errno| held.failed(errno, &format!("set extended attribute {name:?}")))?;
+        // ENOSPC also means that this value does not fit beside this file, however much room there is elsewhere.
+        done.map_err(|errno| {
+            held.failed(errno, &format!("set extended attribute {name:?}"))
+                .whole(errno == Errno::ROFS)
+        })?;
     }
     Ok(())
 }

@@ -42,7 +42,15 @@ pub fn kind(errno: Errno) -> Kind {
 /// The fault of `what`, tried at `name`. The errno stays below as its source.
 #[cold]
 pub fn fault(errno: Errno, what: &str, name: &[u8]) -> Fault {
-    of_kind(kind(errno), errno, what, name)
+    let fault = of_kind(kind(errno), errno, what, name);
+    match errno {
+        Errno::ROFS => fault
+            .whole(true)
+            .hint("let it be written (mount -o remount,rw), then run again: it goes on where it stopped"),
+        Errno::DQUOT => fault
+            .hint("make room there or have the quota raised, then run again: it goes on where it stopped"),
+        _ => fault,
+    }
 }
 
 /// The same where `what` gives `errno` a meaning of its own.

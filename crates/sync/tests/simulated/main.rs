@@ -5,4 +5,5 @@
 mod clocks;
 mod durable;
 mod names;
+mod room;
 mod world;

@@ -22,11 +22,17 @@ pub struct Said {
     pub steps: Vec<String>,
 }
 
-#[derive(Default)]
-struct Watch(Mutex<Said>);
+/// What happens meanwhile.
+type Hook<'w> = &'w (dyn Fn(&Event<'_>) + Sync);
 
-impl Monitor for Watch {
+#[derive(Default)]
+struct Watch<'w>(Mutex<Said>, Option<Hook<'w>>);
+
+impl Monitor for Watch<'_> {
     fn event(&self, event: Event<'_>) {
+        if let Some(hook) = self.1 {
+            hook(&event);
+        }
         let mut said = self.0.lock().unwrap();
         match event {
             Event::Problem(problem) => said.problems.push(problem.clone()),
@@ -214,8 +220,13 @@ impl World {
     }
 
     pub fn run(&self, options: &Options) -> (Report, Said) {
+        self.run_while(options, &|_| {})
+    }
+
+    /// Runs while something happens.
+    pub fn run_while(&self, options: &Options, hook: Hook<'_>) -> (Report, Said) {
         self.pass(Duration::from_secs(5));
-        let watch = Watch::default();
+        let watch = Watch(Mutex::default(), Some(hook));
         let report = self
             .runtime
             .block_on(self.session.run("sync", options, &watch, &Stop::default()))

@@ -95,7 +95,7 @@ impl At<'_> {
 
     fn writable(&self, id: Id) -> Result<()> {
         if self.world.fss[self.world.nodes[&id].fs].options.read_only {
-            return Err(fault(Kind::Denied, self.what, b"read-only file system"));
+            return Err(fault(Kind::Denied, self.what, b"read-only file system").whole(true));
         }
         Ok(())
     }
