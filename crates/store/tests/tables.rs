@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use syncline_model::Kind;
 use syncline_store::{FjallTable, Table};
+use syncline_testkit::env::SeededDice;
 use syncline_testkit::mem_table::MemTable;
 use syncline_testkit::table_conformance::check;
 
@@ -40,6 +42,67 @@ fn rows_are_there_again_after_closing_and_one_process_has_them() {
     assert_eq!(table.get(&7u32.to_be_bytes()).unwrap(), row(7).1);
 }
 
+#[test]
+fn rows_of_large_and_small_batches_read_back_like_a_map_over_many_openings() {
+    let dir = temp();
+    let dice = SeededDice::new(7);
+    let mut model = BTreeMap::new();
+    for opening in 0..12 {
+        let table = FjallTable::open(dir.path()).unwrap();
+        let all: Vec<_> = table.scan(b"", b"").map(|row| row.unwrap()).collect();
+        assert!(all.into_iter().eq(model.clone()), "opening {opening}");
+        for round in 0..10u8 {
+            let rows = if dice.chance(50) { 30 } else { 3000 };
+            let batch: Vec<_> = (0..rows)
+                .map(|_| {
+                    let key = dice.below(5000).to_be_bytes().to_vec();
+                    (key, (!dice.chance(30)).then(|| vec![round; 20]))
+                })
+                .collect();
+            for (key, value) in batch.clone() {
+                match value {
+                    Some(value) => model.insert(key, value),
+                    None => model.remove(&key),
+                };
+            }
+            table.write(batch).unwrap();
+        }
+    }
+}
+
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sizes of files in a directory of the test's own"
+)]
+fn opening_a_table_does_not_read_all_that_was_ever_written() {
+    let dir = temp();
+    let table = FjallTable::open(dir.path()).unwrap();
+    for first in (0..100_000).step_by(8192) {
+        table.write((first..first + 8192).map(row).collect()).unwrap();
+    }
+    drop(table);
+    let journals = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
+    let journals: Vec<_> = journals
+        .filter(|file| file.file_name().to_string_lossy().ends_with(".jnl"))
+        .collect();
+    assert!(!journals.is_empty(), "where is its journal?");
+    let bytes: u64 = journals
+        .iter()
+        .map(|file| {
+            std::fs::read(file.path())
+                .unwrap()
+                .iter()
+                .filter(|&&b| b != 0)
+                .count() as u64
+        })
+        .sum();
+    assert!(
+        bytes < 1 << 20,
+        "{bytes} bytes of journal are read at each opening"
+    );
+}
+
 /// Not a test by itself: what [`a_killed_writer_leaves_a_prefix_of_its_batches`] starts and kills.
 #[test]
 fn writer_to_be_killed() {
@@ -50,8 +113,11 @@ fn writer_to_be_killed() {
     for n in 0u32.. {
         // Two rows in one batch: both or none.
         let value = Some(n.to_be_bytes().to_vec());
-        let pair = vec![(b"a".to_vec(), value.clone()), (b"b".to_vec(), value), row(n)];
-        table.write(pair).unwrap();
+        let mut rows = vec![(b"a".to_vec(), value.clone()), (b"b".to_vec(), value), row(n)];
+        if n.is_multiple_of(50) {
+            rows.extend((0..600u32).map(|n| (format!("filler {n}").into_bytes(), Some(vec![0; 10]))));
+        }
+        table.write(rows).unwrap();
         println!("wrote {n}");
     }
 }

@@ -28,6 +28,10 @@ const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
 const RENAME: u8 = b'm';
 
+/// Says that there are digests.
+const DIGESTS: &[u8] = b"/digests";
+/// Bytes of a usual row.
+const ROW: usize = 512;
 /// Rows that get another name at once.
 const CARRIED: usize = 4096;
 /// Versions kept for merging that get another name at once; they may be long.
@@ -35,7 +39,8 @@ const CARRIED_VERSIONS: usize = 16;
 
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    postcard::to_stdvec(value)
+    // Most rows fit: growing byte by byte costs more than encoding.
+    postcard::to_extend(value, Vec::with_capacity(ROW))
         .map_err(|error| Fault::new(Kind::Bug, "cannot encode a state row", "").because(error))
 }
 
@@ -218,16 +223,17 @@ impl Base {
     }
 
     fn drop_prefix(&self, prefix: u8) -> Result<()> {
+        // Where the rows begin that are still to go: a scan from the first would wade through all that are gone.
+        let mut next = vec![prefix];
         loop {
             let keys: Vec<_> = self
                 .table
-                .scan(&[prefix], &[prefix])
+                .scan(&[prefix], &next)
                 .take(4096)
                 .map(|row| row.map(|row| row.0))
                 .collect::<Result<_>>()?;
-            if keys.is_empty() {
-                return Ok(());
-            }
+            let Some(last) = keys.last() else { return Ok(()) };
+            next.clone_from(last);
             self.table
                 .write(keys.into_iter().map(|key| (key, None)).collect())?;
         }
@@ -243,20 +249,25 @@ impl Base {
 
     /// Keeps digests that were just made: observations with their content known.
     pub fn keep_digests(&self, made: Vec<(Side, Slot, syncline_model::Observation)>) -> Result<()> {
-        let mut batch: Batch = Vec::with_capacity(made.len());
+        if made.is_empty() {
+            return Ok(());
+        }
+        let mut batch: Batch = Vec::with_capacity(made.len() + 1);
+        batch.push((key(OWN, DIGESTS), Some(Vec::new())));
         for (side, slot, seen) in made {
             batch.push((digest_key(side, &slot), Some(encode(&seen)?)));
         }
-        if batch.is_empty() {
-            Ok(())
-        } else {
-            self.table.write(batch)
-        }
+        self.table.write(batch)
     }
 
     /// Forgets kept digests: the base has them now.
     pub fn drop_digests(&self) -> Result<()> {
-        self.drop_prefix(DIGEST)
+        // Looking for one among all that are gone would take long.
+        if self.table.get(&key(OWN, DIGESTS))?.is_none() {
+            return Ok(());
+        }
+        self.drop_prefix(DIGEST)?;
+        self.table.write(vec![(key(OWN, DIGESTS), None)])
     }
 
     /// How a side spells the last name of a path, where that is not as the path has it.

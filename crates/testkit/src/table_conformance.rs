@@ -28,7 +28,9 @@ fn batches_read_back_like_a_map(table: &dyn Table, seed: u64) {
     let dice = SeededDice::new(seed);
     let mut model = BTreeMap::new();
     for round in 0..300 {
-        let batch: Batch = (0..dice.below(40))
+        // Large batches may be stored another way than small ones; both must mix.
+        let rows = if dice.chance(8) { 700 } else { 40 };
+        let batch: Batch = (0..dice.below(rows))
             .map(|_| {
                 let value = (!dice.chance(30)).then(|| vec![round as u8; dice.below(300) as usize]);
                 (key(&dice), value)
