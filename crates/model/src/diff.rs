@@ -8,13 +8,37 @@ use crate::merge::{Located, Triple};
 use crate::path::Slot;
 use crate::plan::{Mode, Pair, Policy, Row, Rule, Side};
 
-/// Joins what is known of one slot. `None`: nothing changed. With `checksum` no tag of a file proves anything.
+/// A directory in whose place another stands on a side: what stands below it under an old name may have come from elsewhere.
+#[derive(Debug, Default)]
+pub struct Replaced {
+    dir: Option<Slot>,
+}
+
+impl Replaced {
+    /// True when the next slot lies below such a directory, and must be looked at though it seems to be as it was.
+    pub fn around(&mut self, slot: &Slot, base: Option<&Row>, now: &Pair<Option<Observation>>) -> bool {
+        if self.dir.as_ref().is_some_and(|dir| slot.is_below(dir)) {
+            return true;
+        }
+        let replaced = |side: &Side| {
+            let base = base.and_then(|row| row[*side].as_ref());
+            base.zip(now[*side].as_ref())
+                .is_some_and(|(base, now)| crate::moves::replaced(base, now))
+        };
+        self.dir = (slot.is_dir() && Side::BOTH.iter().any(replaced)).then(|| slot.clone());
+        false
+    }
+}
+
+/// Joins what is known of one slot. `None`: nothing changed. With `checksum` no tag of a file proves anything; with `keep` nothing is left
+/// out.
 pub fn join(
     slot: Slot,
     base: Option<Row>,
     mut now: Pair<Option<Observation>>,
     rule: &Rule,
     checksum: bool,
+    keep: bool,
 ) -> Option<Triple> {
     let mut clean = base.is_some();
     for side in Side::BOTH {
@@ -22,7 +46,8 @@ pub fn join(
         clean &= unchanged(before, now[side].as_mut(), checksum);
     }
     let apart = now.left.is_some() != now.right.is_some();
-    if clean && !(rule.mode == Mode::Mirror && apart) && !is_copy(&slot) {
+    let matters = keep || (rule.mode == Mode::Mirror && apart) || is_copy(&slot);
+    if clean && !matters {
         return None;
     }
     let now = Pair::each(|side| now[side].take().map(|seen| Located { seen, at: None }));

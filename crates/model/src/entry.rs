@@ -322,6 +322,9 @@ pub enum From {
     Link(RelPath),
     /// Back from the trash of that run.
     Trash(TrashRef),
+    /// What stands at that path and what stands here change places, in one step. With its own path: what an earlier
+    /// exchange brought here stays.
+    Exchange(RelPath),
 }
 
 /// Where the trash of a replica holds something.

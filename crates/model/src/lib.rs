@@ -16,6 +16,7 @@ mod glob;
 pub mod guard;
 pub mod merge;
 pub mod moves;
+pub mod order;
 pub mod path;
 pub mod plan;
 pub mod replica;
@@ -32,5 +33,6 @@ pub use merge::{Located, Merge, Triple};
 pub use path::{Name, RelPath, Slot};
 pub use plan::{
     Action, Clash, Conflict, Decision, Mode, Pair, Policy, Problem, Row, Rule, Settle, Side, Source, Step,
+    Was,
 };
 pub use replica::{Classes, Identity, Marker, PlaceId, Profile, Scope, Seen};

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::{Entry, Meta, Observation, Tag};
 use crate::fault::{Fault, Kind, Result};
 use crate::path::{RelPath, Slot};
-use crate::plan::{Action, Decision, Mode, Pair, Row, Rule, Settle, Side, Source, Step};
+use crate::plan::{Action, Decision, Mode, Pair, Row, Rule, Settle, Side, Source, Step, Was};
 use stack::Frame;
 
 /// What one side shows at a slot of the merge.
@@ -48,7 +48,7 @@ pub struct Triple {
     /// What was agreed on.
     pub base: Option<Row>,
     /// Where the base has it, when that is elsewhere (it moved).
-    pub was: Option<Slot>,
+    pub was: Option<Was>,
     /// What each side shows now.
     pub now: Pair<Option<Located>>,
 }
@@ -210,7 +210,7 @@ fn promised(entry: Entry) -> Observation {
 }
 
 /// A step at `path` of `side`.
-fn step(
+pub(crate) fn step(
     side: Side,
     action: Action,
     path: RelPath,

@@ -5,10 +5,12 @@
 //! Identity is a file's or directory's inode where tags are stamps (a file's size and time must agree too, because
 //! inodes are reused), else a file's digest, and only when unambiguous.
 //!
-//! Invariant: a pair is only taken when the other side still has what moved and has nothing at the new name; whatever
-//! is not taken is a removal and a creation, which is always right and only costs bytes.
+//! Invariant: a pair is only taken when the other side still has what moved and has nothing at the new name, or only what leaves it
+//! first ([`chains`]); whatever is not taken is a removal and a creation, which is always right and only costs bytes.
 //! Where both sides moved directories into each other's way, the move with the smaller old name is taken and the
 //! other is a conflict (after Kleppmann et al., "A highly-available move operation for replicated trees", 2021).
+
+pub mod chains;
 
 use std::collections::HashMap;
 
@@ -17,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::diff;
 use crate::entry::{Entry, Observation};
 use crate::merge::{Located, Triple};
-use crate::path::{RelPath, Slot};
-use crate::plan::{Clash, Conflict, Pair, Row, Side};
+use crate::path::{Name, RelPath, Slot};
+use crate::plan::{Action, Clash, Conflict, Pair, Row, Side, Step, Was};
+pub use chains::{Chains, Shift};
 
 /// Most directory moves that one run takes; more are copied.
 const DIR_MOVES_MAX: usize = 1024;
@@ -34,6 +37,10 @@ pub struct Track {
     pub left_here: bool,
     /// How the other side stands to it.
     pub other: Standing,
+    /// The name is in use: something else stands where it vanished, or stood where it appeared.
+    pub used: bool,
+    /// What the other side has at a name in use, if that is what was agreed on, or may be.
+    pub occupant: Option<Observation>,
 }
 
 /// How the other side stands to one end of a move.
@@ -45,44 +52,91 @@ pub enum Standing {
     Alike,
     /// It is in no state to follow.
     Apart,
+    /// It has something else there than was agreed on: an edit that made a new file of it, or something that moved there.
+    Replaced,
+    /// It has at a name in use what was agreed on.
+    Untouched,
+    /// It has at a name in use what was agreed on, edited.
+    Occupied,
 }
 
 /// The ends that a triple shows, each with the key that both ends of a move share. Directories sort first.
 pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
     let mut found = Vec::new();
     for side in Side::BOTH {
-        let other = triple.now[side.other()]
-            .as_ref()
-            .map(|located| &located.seen.entry);
         let base = triple.base.as_ref().and_then(|row| row[side].as_ref());
-        let agreed = triple
-            .base
-            .as_ref()
-            .is_some_and(|row| row[side.other()].is_some());
-        let (seen, left_here, fits) = match (base, &triple.now[side]) {
-            (Some(base), None) => (base, true, agreed),
-            (None, Some(located)) => (&located.seen, false, triple.base.is_none()),
-            _ => continue,
+        let now = triple.now[side].as_ref().map(|located| &located.seen);
+        let used = match (base, now) {
+            (Some(base), Some(now)) if replaced(base, now) => true,
+            (Some(_), Some(_)) | (None, None) => continue,
+            _ => false,
         };
-        let other = match other {
-            Some(other) if !fits || other.is_opaque() => Standing::Apart,
-            None if !fits => Standing::Apart,
-            other if other.is_some() == left_here => Standing::Follows,
-            _ => Standing::Alike,
-        };
-        if let Some(key) = identity(side, seen) {
+        for (seen, left_here) in [(base, true), (now, false)] {
+            let Some((seen, key)) = seen.and_then(|seen| Some((seen, identity(side, seen)?))) else {
+                continue;
+            };
+            let (other, occupant) = standing(triple, side.other(), left_here, used);
+            debug_assert!(!seen.entry.is_opaque());
+            let slot = triple.slot.clone();
             found.push((
                 key,
                 Track {
                     side,
-                    slot: triple.slot.clone(),
+                    slot,
                     left_here,
                     other,
+                    used,
+                    occupant,
                 },
             ));
         }
     }
     found
+}
+
+/// True when another thing stands there than stood there: it was moved there, or made anew.
+pub(crate) fn replaced(base: &Observation, now: &Observation) -> bool {
+    match (base.tag.stamp(), now.tag.stamp()) {
+        (Some(base), Some(stamp)) => {
+            base.fs == stamp.fs && base.inode != stamp.inode && !now.entry.is_opaque()
+        }
+        _ => false,
+    }
+}
+
+fn same_but_for_bytes(base: &Observation, now: &Observation) -> bool {
+    let sizes = base.entry.is_file() && now.entry.is_file() && base.entry.size() == now.entry.size();
+    sizes && base.entry.meta() == now.entry.meta()
+}
+
+/// How `other` stands to something that vanished or appeared at this slot, and what it has at a name in use.
+fn standing(triple: &Triple, other: Side, left_here: bool, used: bool) -> (Standing, Option<Observation>) {
+    let known = triple.base.as_ref().and_then(|row| row[other].as_ref());
+    let there = triple.now[other].as_ref().map(|located| &located.seen);
+    let fits = if left_here || used {
+        known.is_some()
+    } else {
+        triple.base.is_none()
+    };
+    if !fits || there.is_some_and(|seen| seen.entry.is_opaque()) {
+        return (Standing::Apart, None);
+    }
+    let standing = match (there, known) {
+        (None, _) if left_here => Standing::Alike,
+        (None, _) => Standing::Follows,
+        (Some(there), Some(known)) if replaced(known, there) => Standing::Replaced,
+        (Some(_), _) if left_here => Standing::Follows,
+        (Some(_), _) if !used => Standing::Alike,
+        (Some(there), Some(known)) if there.unchanged_since(known) => {
+            return (Standing::Untouched, Some(there.clone()));
+        }
+        // Whether it is what was agreed on only its bytes can tell.
+        (Some(there), Some(known)) if same_but_for_bytes(known, there) => {
+            return (Standing::Occupied, Some(there.clone()));
+        }
+        _ => Standing::Occupied,
+    };
+    (standing, None)
 }
 
 /// What a thing keeps when it is renamed.
@@ -124,44 +178,52 @@ pub struct Moved {
     pub from: RelPath,
     /// Its name now.
     pub to: RelPath,
+    /// Where it lies on the side that follows: mostly under the name in the base.
+    pub lies: RelPath,
     /// Both sides have it there already: only the base is behind.
     pub alike: bool,
+    /// What stands at its new name on the side that follows moves away first.
+    pub onto: bool,
+    /// It can only move once directories were made on the side that follows, or waits for one that can only then.
+    pub late: bool,
+    /// One of a circle: it comes to its name by an exchange with this one.
+    pub hub: Option<RelPath>,
 }
 
-/// The move that the ends with one key make up: exactly two, sound, one of each.
-pub fn pair(ends: &[Track]) -> Option<Moved> {
+/// The move that the ends with one key make up: exactly two, one of each.
+pub fn pair(ends: &[Track]) -> Option<Shift> {
     let [a, b] = ends else { return None };
     let (from, to) = if a.left_here { (a, b) } else { (b, a) };
-    let whole = from.left_here && !to.left_here && from.other == to.other && from.other != Standing::Apart;
-    let moved = Moved {
-        side: from.side,
-        from: from.slot.path(),
-        to: to.slot.path(),
-        alike: from.other == Standing::Alike,
-    };
-    (whole && !moved.to.is_within(&moved.from) && !moved.from.is_within(&moved.to)).then_some(moved)
+    let apart = |a: &Slot, b: &Slot| !a.path().is_within(&b.path());
+    let whole = from.left_here && !to.left_here && apart(&from.slot, &to.slot) && apart(&to.slot, &from.slot);
+    whole.then(|| Shift {
+        from: from.clone(),
+        to: to.clone(),
+        late: false,
+    })
 }
 
-/// The directory moves of a run, in the order in which they are made.
+/// The moves of a run that belong together: of directories, and of files over names in use.
 #[derive(Debug, Default)]
-pub struct DirMoves {
+pub struct Moves {
+    /// Files that move over names in use, once the directories have moved.
+    pub chains: Chains,
     ordered: Vec<Moved>,
     from: HashMap<(Side, RelPath), usize>,
 }
 
-impl DirMoves {
-    /// Takes what can be done; moves of both sides that stand in each other's way become conflicts.
-    pub fn new(mut pairs: Vec<Moved>) -> (Self, Vec<Conflict>) {
+impl Moves {
+    /// Takes the moves of directories that can be done; those of both sides that stand in each other's way become conflicts.
+    pub fn new(mut pairs: Vec<Moved>, exchanges: Pair<bool>) -> (Self, Vec<Conflict>) {
         pairs.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
         let (mut taken, mut conflicts) = (Vec::<Moved>::new(), Vec::new());
         for moved in pairs {
             if implied(&taken, &moved) || taken.len() >= DIR_MOVES_MAX {
                 continue;
             }
-            if taken
-                .iter()
-                .any(|other| other.side != moved.side && in_the_way(other, &moved))
-            {
+            let against =
+                |other: &Moved| other.side != moved.side && !other.alike && in_the_way(other, &moved);
+            if !moved.alike && taken.iter().any(against) {
                 conflicts.push(Conflict {
                     path: moved.from.clone(),
                     clash: Clash::Moved,
@@ -181,29 +243,58 @@ impl DirMoves {
                     && !path.is_within(&other.to)
             })
         };
-        let kept: Vec<_> = taken
+        let mut kept: Vec<_> = taken
             .iter()
             .filter(|moved| moved.to.parent().is_none_or(|parent| !vacated(&parent, moved)))
             .cloned()
             .collect();
-        let ordered = order(kept);
+        let leaves = |kept: &[Moved], moved: &Moved| {
+            let leaves = |other: &Moved| other.side == moved.side && other.from == moved.to && !other.alike;
+            !moved.onto || kept.iter().any(leaves)
+        };
+        while let Some(at) = kept.iter().position(|moved| !leaves(&kept, moved)) {
+            kept.remove(at);
+        }
+        let ordered = order(kept, exchanges);
         let from = ordered
             .iter()
             .enumerate()
-            .map(|(at, m)| ((m.side, m.from.clone()), at))
+            .flat_map(|(at, moved)| {
+                let sides = Side::BOTH
+                    .into_iter()
+                    .filter(|side| moved.alike || *side == moved.side);
+                sides.map(move |side| ((side, moved.from.clone()), at))
+            })
             .collect();
-        (Self { ordered, from }, conflicts)
+        let chains = Chains::default();
+        (
+            Self {
+                chains,
+                ordered,
+                from,
+            },
+            conflicts,
+        )
     }
 
-    /// True when no directory moved.
+    /// True when nothing moves.
     pub fn is_empty(&self) -> bool {
-        self.ordered.is_empty()
+        self.ordered.is_empty() && self.chains.is_empty()
     }
 
-    /// The directories that both sides have under a new name already, inner ones first: old name, new name.
-    pub fn behind(&self) -> impl Iterator<Item = (&RelPath, &RelPath)> {
-        let alike = self.ordered.iter().filter(|moved| moved.alike);
-        alike.map(|moved| (&moved.from, &moved.to))
+    /// The directories that both sides have under a new name already, inner ones first: old name, new name. Of two that were exchanged
+    /// one goes aside meanwhile.
+    pub fn behind(&self) -> Vec<(RelPath, RelPath)> {
+        let mut names = Vec::new();
+        for moved in self.ordered.iter().filter(|moved| moved.alike) {
+            let (from, to) = (moved.from.clone(), moved.to.clone());
+            match &moved.hub {
+                None => names.push((from, to)),
+                Some(hub) if *hub == from => names.push((from, aside())),
+                Some(_) => names.extend([(from.clone(), to), (aside(), from)]),
+            }
+        }
+        names
     }
 
     /// The innermost directory that `side` moved and that held `path`.
@@ -249,6 +340,32 @@ impl DirMoves {
             .position(|moved| moved.side.other() == on && moved.to == *to && !moved.alike)
     }
 
+    /// The move that a step carries out, if it is one of a circle: then the step becomes an exchange. Says the name that the circle
+    /// begins with and how many steps it takes.
+    pub fn route(&self, step: &mut Step) -> Option<(RelPath, usize)> {
+        let path = &step.change.path;
+        let is_dir = step.change.new.as_ref().is_some_and(Entry::is_dir);
+        let moved = if is_dir {
+            &self.ordered[self.rank(step.side, path)?]
+        } else {
+            self.chains.arriving(step.side, path)?.1
+        };
+        let hub = moved.hub.clone().filter(|_| step.action == Action::Move)?;
+        step.change.from = Some(crate::entry::From::Exchange(hub.clone()));
+        let all = if is_dir { &self.ordered } else { self.chains.all() };
+        let members = |other: &&Moved| other.hub.as_ref() == Some(&hub) && other.side == moved.side;
+        Some((hub.clone(), all.iter().filter(members).count()))
+    }
+
+    /// True when no directory that moves on either side holds either name.
+    pub fn apart(&self, file: &Moved) -> bool {
+        self.ordered.iter().all(|moved| {
+            [&moved.from, &moved.to]
+                .into_iter()
+                .all(|dir| !file.from.is_within(dir) && !file.to.is_within(dir))
+        })
+    }
+
     /// True when a directory must be made on `on` before any directory moves: something will move into it.
     pub fn leads(&self, on: Side, path: &RelPath) -> bool {
         self.due(on).any(|moved| moved.to.is_within(path))
@@ -258,12 +375,15 @@ impl DirMoves {
     /// True when a file's move can be told to the other side beside these.
     pub fn allow(&self, file: &Moved) -> bool {
         let implied = self.rebase(file.side, &file.from).is_some_and(|at| at == file.to);
-        let crossed = |other: &Moved| other.side != file.side && in_the_way(other, file);
+        let crossed = |other: &Moved| other.side != file.side && !other.alike && in_the_way(other, file);
         !implied && !self.ordered.iter().any(crossed)
     }
 
     /// What of a triple belongs elsewhere: the base and the other side's view, under the new name.
     pub fn redirect(&self, triple: Triple, file: Option<&Moved>) -> Vec<(Slot, Piece)> {
+        if self.chains.concern(&triple.slot) {
+            return self.chains.redirect(triple);
+        }
         let path = triple.slot.path();
         let is_dir = triple.slot.is_dir();
         for side in Side::BOTH {
@@ -275,7 +395,9 @@ impl DirMoves {
             let Some(to) = explicit.map(|file| file.to.clone()).or_else(|| by_dir.clone()) else {
                 continue;
             };
-            let physical = by_dir.unwrap_or_else(|| path.clone());
+            // Where both sides moved the directory already, it lies where it is seen.
+            let still = self.above(side, &path).is_some_and(|above| above.alike);
+            let physical = by_dir.filter(|_| !still).unwrap_or_else(|| path.clone());
             let own_step = explicit.is_some() || self.from.contains_key(&(side, path.clone()));
             let at = if explicit.is_some() {
                 physical
@@ -291,7 +413,12 @@ impl DirMoves {
             let mut pieces = Vec::new();
             let to = Slot::of(&to, is_dir);
             if let Some(row) = base {
-                pieces.push((to.clone(), Piece::Base(row, was.unwrap_or_else(|| slot.clone()))));
+                let reused = now[side].is_some() || (alike && now[side.other()].is_some());
+                let was = was.unwrap_or_else(|| Was {
+                    slot: slot.clone(),
+                    reused,
+                });
+                pieces.push((to.clone(), Piece::Base(row, was)));
             }
             if alike {
                 for side in Side::BOTH {
@@ -324,7 +451,10 @@ impl DirMoves {
         let Triple { slot, base, now, was } = triple;
         let mut pieces = Vec::new();
         let Pair { left, right } = now;
-        let was = was.unwrap_or_else(|| slot.clone());
+        let was = was.unwrap_or_else(|| Was {
+            slot: slot.clone(),
+            reused: false,
+        });
         pieces.extend(base.map(|row| (slot.clone(), Piece::Base(row, was))));
         pieces.extend(left.map(|located| (slot.clone(), Piece::Now(Side::Left, located))));
         pieces.extend(right.map(|located| (slot, Piece::Now(Side::Right, located))));
@@ -347,22 +477,53 @@ fn in_the_way(a: &Moved, b: &Moved) -> bool {
     near(&a.from, &b.from) || near(&a.from, &b.to) || near(&a.to, &b.from) || near(&a.to, &b.to)
 }
 
-/// Inner directories leave before outer ones; a directory arrives before what moves into it.
-fn order(mut moves: Vec<Moved>) -> Vec<Moved> {
+/// A name that no tree holds: where the base has one of two directories while they change names.
+pub fn aside() -> RelPath {
+    let own = Name::new(crate::replica::OWN_DIR.as_bytes());
+    let aside = Name::new(b"exchanged".as_slice());
+    match (own, aside) {
+        (Ok(own), Ok(aside)) => RelPath::root().join(&own).join(&aside),
+        _ => RelPath::root(),
+    }
+}
+
+/// Inner directories leave before outer ones; a directory arrives before what moves into it, and once its name is free. Of those that wait
+/// for each other two that exchange their names are taken; others are copied.
+fn order(mut moves: Vec<Moved>, exchanges: Pair<bool>) -> Vec<Moved> {
+    let waits = |moved: &Moved, other: &Moved| {
+        let for_it =
+            other.from.is_within(&moved.from) || moved.to.is_within(&other.to) || moved.to == other.from;
+        for_it && other != moved && other.side == moved.side
+    };
     let mut ordered = Vec::with_capacity(moves.len());
     while !moves.is_empty() {
-        let ready = moves.iter().position(|moved| {
-            moves.iter().all(|other| {
-                let waits =
-                    (other.from.is_within(&moved.from) || moved.to.is_within(&other.to)) && other != moved;
-                !(waits && other.side == moved.side)
-            })
-        });
-        match ready {
-            Some(at) => ordered.push(moves.remove(at)),
-            // A circle: its members are copied.
-            None => break,
+        let ready = moves
+            .iter()
+            .position(|moved| !moves.iter().any(|other| waits(moved, other)));
+        if let Some(at) = ready {
+            ordered.push(moves.remove(at));
+            continue;
         }
+        let exchanged = |a: &Moved, b: &Moved| {
+            let follows = a.onto && b.onto && exchanges[a.side.other()];
+            a.side == b.side && a.from == b.to && a.to == b.from && (follows || (a.alike && b.alike))
+        };
+        let alone = |a: &Moved, b: &Moved| {
+            moves
+                .iter()
+                .all(|other| other == a || other == b || !(waits(a, other) || waits(b, other)))
+        };
+        let both = moves.iter().find_map(|a| {
+            let b = moves.iter().find(|b| exchanged(a, b) && alone(a, b))?;
+            Some((a.clone(), b.clone()))
+        });
+        let Some((a, b)) = both else { break };
+        moves.retain(|moved| *moved != a && *moved != b);
+        let hub = Some(a.from.clone());
+        ordered.extend([a, b].map(|moved| Moved {
+            hub: hub.clone(),
+            ..moved
+        }));
     }
     ordered
 }
@@ -371,7 +532,7 @@ fn order(mut moves: Vec<Moved>) -> Vec<Moved> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// What was agreed on, and where the base has it.
-    Base(Row, Slot),
+    Base(Row, Was),
     /// What a side shows.
     Now(Side, Located),
 }
@@ -387,8 +548,12 @@ pub fn assemble(slot: Slot, pieces: impl IntoIterator<Item = Piece>) -> Triple {
     for piece in pieces {
         match piece {
             Piece::Base(row, was) => {
-                triple.was = (was != triple.slot).then_some(was);
-                triple.base = Some(row);
+                // What moved here was put over what stood here.
+                let moved = was.slot != triple.slot;
+                if moved || triple.base.is_none() {
+                    triple.was = moved.then_some(was);
+                    triple.base = Some(row);
+                }
             }
             Piece::Now(side, located) => triple.now[side] = Some(located),
         }

@@ -249,6 +249,22 @@ impl Problem {
     }
 }
 
+/// Where the base has something that moved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Was {
+    /// There.
+    pub slot: Slot,
+    /// Something else stands there now, whose own row takes the place of the old one.
+    pub reused: bool,
+}
+
+impl Was {
+    /// The slot whose row goes; `None` where another row comes.
+    pub fn vacated(self) -> Option<Slot> {
+        (!self.reused).then_some(self.slot)
+    }
+}
+
 /// What both sides will hold at a slot once the steps are done. Without steps: they hold it already.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settle {
@@ -258,7 +274,7 @@ pub struct Settle {
     /// [`crate::Tag::None`] until it is made.
     pub row: Option<Row>,
     /// Where the base has this now, when that is elsewhere (it moved).
-    pub was: Option<Slot>,
+    pub was: Option<Was>,
     /// At most one move and one other step for each side.
     pub steps: Vec<Step>,
 }

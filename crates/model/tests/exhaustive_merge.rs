@@ -16,43 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use oracle::{After, Node, Oracle};
 use syncline_model::*;
-use trees::{Tree, World, carry_out, decide, decide_triples};
+use trees::{Tree, World, carry_out, decide, decide_triples, digest, dir, leaf, rule, shape};
 
 const X: u8 = 1;
 const Y: u8 = 2;
 /// States of one top name: absent, x, y, or a directory of two names with four states each.
 const STATES: usize = 19;
 const PARTS: usize = STATES * STATES * STATES;
-
-fn digest(letter: u8) -> Digest {
-    Digest([letter; 32])
-}
-
-fn leaf(letter: u8) -> Observation {
-    let meta = Meta {
-        mtime: Some(Time {
-            secs: letter.into(),
-            nanos: 0,
-        }),
-        ..Meta::default()
-    };
-    let content = Content {
-        size: letter.into(),
-        digest: Some(digest(letter)),
-        md5: None,
-    };
-    Observation {
-        entry: Entry::File(meta, content, None),
-        tag: Tag::None,
-    }
-}
-
-fn dir() -> Observation {
-    Observation {
-        entry: Entry::Dir(Meta::default()),
-        tag: Tag::None,
-    }
-}
 
 fn node(state: usize) -> Node {
     let small = |state: usize| match state {
@@ -115,37 +85,6 @@ fn world(part: usize, top: &str) -> World {
             .collect(),
         sides: Pair::new(left, right),
     }
-}
-
-fn rule(mode: Mode, policy: Policy) -> Rule {
-    let classes = Classes {
-        mode: false,
-        owner: false,
-        times: false,
-        xattrs: false,
-        acls: false,
-        links: false,
-        ctime: false,
-    };
-    Rule {
-        mode,
-        policy,
-        classes,
-        ..Rule::default()
-    }
-}
-
-/// What stands where, without anything that does not matter here.
-fn shape(tree: &Tree) -> BTreeMap<String, u8> {
-    let letter = |entry: &Entry| {
-        entry
-            .content()
-            .and_then(|c| c.digest)
-            .map_or(0, |digest| digest.0[0])
-    };
-    tree.iter()
-        .map(|(slot, seen)| (slot.to_string(), letter(&seen.entry)))
-        .collect()
 }
 
 fn base_shape(world: &World, side: Side) -> BTreeMap<String, u8> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use syncline_model::diff::{Want, wants};
-use syncline_model::moves::DirMoves;
+use syncline_model::moves::Moves;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Content, Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Rule, Side, Slot, Triple,
@@ -29,7 +29,7 @@ pub struct Compare<'a> {
     /// Kept digests.
     pub base: &'a Base,
     /// Directories that are still to move.
-    pub moves: Arc<DirMoves>,
+    pub moves: Arc<Moves>,
     /// What is looked at.
     pub scope: &'a Scope,
     /// What decides.
@@ -156,7 +156,7 @@ struct Question {
     expect: Observation,
 }
 
-fn question(at: usize, side: Side, triple: &Triple, want: Want, moves: &DirMoves) -> Option<Question> {
+fn question(at: usize, side: Side, triple: &Triple, want: Want, moves: &Moves) -> Option<Question> {
     let located = triple.now[side].as_ref()?;
     let mut expect = located.seen.clone();
     if let Some(content) = expect.entry.content_mut().filter(|_| want.md5) {

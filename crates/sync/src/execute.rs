@@ -19,7 +19,7 @@ use bytes::Bytes;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Classes, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Row, Sameness,
-    Settle, Side, Slot, Source, Step, Tag, Time, Trouble,
+    Settle, Side, Slot, Source, Step, Tag, Time, Trouble, Was,
 };
 use syncline_replica::{Applied, Body, Edit, Replica, Staged};
 
@@ -98,6 +98,8 @@ pub struct Execution<'a> {
     waiting: Pair<Option<Waiting>>,
     /// The tag of what was made last, when it proves something.
     made: Option<Tag>,
+    /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
+    blocked: HashSet<(Side, RelPath)>,
 }
 
 /// A step with what it needs to be done.
@@ -169,18 +171,21 @@ impl<'a> Execution<'a> {
             unmade: Unmade::new(),
             waiting: Pair::default(),
             made: None,
+            blocked: HashSet::new(),
         }
     }
 
     /// Does all of it, as far as it goes.
     pub async fn run(&mut self, mut plan: Plan) -> Result<()> {
         self.parts = std::mem::take(&mut plan.parts);
+        self.unmoved.append(&mut plan.broken);
         self.behind(&mut plan).await?;
         for phase in [
             Phase::Aside,
             Phase::MakeFirst,
             Phase::MoveDir,
             Phase::Move,
+            Phase::Chain,
             Phase::Make,
             Phase::MoveLate,
         ] {
@@ -254,19 +259,29 @@ impl<'a> Execution<'a> {
 
     /// The next steps of a phase that may be done.
     fn batch(&mut self, plan: &mut Plan, phase: Phase) -> Result<Option<Vec<Job>>> {
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        while jobs.len() < BATCH_STEPS && bytes < BATCH_BYTES {
+        let (mut jobs, mut bytes) = (Vec::<Job>::new(), 0);
+        loop {
+            let full = jobs.len() >= BATCH_STEPS || bytes >= BATCH_BYTES;
+            // A circle is gone round at once: half of it is no state to remember.
+            let within = jobs
+                .last()
+                .is_some_and(|job| circle(&job.step).is_some_and(|(_, last)| !last));
+            if full && !within {
+                break;
+            }
             let Some((_, item)) = plan.next_of(phase)? else {
                 break;
             };
             let Some(step) = item.step.clone() else { continue };
-            self.stopped |= self.over();
+            self.stopped |= !within && self.over();
             if self.stopped
                 || self.waits_for_room(&step)
                 || self.waits(&step)
                 || self.below_unmoved(&item.slot)
             {
-                self.leave(&step);
+                if phase < Phase::OwnCopy {
+                    self.leave(&step);
+                }
                 self.failed.insert(item.slot);
                 continue;
             }
@@ -293,7 +308,10 @@ impl<'a> Execution<'a> {
         jobs.iter_mut().for_each(|job| self.refresh(job));
         self.announce(&mut jobs)?;
         for job in jobs {
-            if self.waits_for_room(&job.step) || self.below_unmoved(&job.item.slot) {
+            if self.waits_for_room(&job.step)
+                || self.below_unmoved(&job.item.slot)
+                || self.is_blocked(&job.step)
+            {
                 self.leave(&job.step);
                 self.failed.insert(job.item.slot);
                 continue;
@@ -303,6 +321,10 @@ impl<'a> Execution<'a> {
                 self.leave(&job.step);
             }
             done.extend(self.outcome(job, applied)?);
+        }
+        for finished in &mut done {
+            let step = &finished.job.step;
+            finished.half = circle(step).is_some() && self.is_blocked(step);
         }
         self.commit(done).await
     }
@@ -553,7 +575,12 @@ impl<'a> Execution<'a> {
     /// Sorts out what came of a step. `Err`: the run cannot go on.
     fn outcome(&mut self, job: Job, applied: Result<(Applied, Option<Entry>)>) -> Result<Option<Finished>> {
         match applied {
-            Ok((applied, staged)) => Ok(Some(Finished { job, applied, staged })),
+            Ok((applied, staged)) => Ok(Some(Finished {
+                job,
+                applied,
+                staged,
+                half: false,
+            })),
             Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug) => Err(fault),
             Err(fault) if fault.kind == Kind::Cancelled => {
                 self.stopped = true;
@@ -616,7 +643,7 @@ impl<'a> Execution<'a> {
         let mut rows = Vec::with_capacity(done.len());
         for finished in done {
             self.count(&finished.job.step);
-            if !self.detached {
+            if !self.detached && !finished.half {
                 rows.extend(self.row_of(finished));
             }
         }
@@ -641,7 +668,7 @@ impl<'a> Execution<'a> {
         self.monitor.event(Event::Step(step));
         self.touched
             .extend(step.change.path.parent().map(|parent| (step.side, parent)));
-        if let Some(From::Move(from)) = &step.change.from {
+        if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
             self.touched
                 .extend(from.parent().map(|parent| (step.side, parent)));
         }
@@ -653,8 +680,13 @@ impl<'a> Execution<'a> {
     /// The base rows that a finished step brings about.
     fn row_of(&mut self, finished: Finished) -> Vec<(Slot, Option<Row>)> {
         let sure = self.sure(&finished);
-        let Finished { job, applied, staged } = finished;
+        let Finished {
+            job, applied, staged, ..
+        } = finished;
         let (slot, side) = (job.item.slot, job.step.side);
+        let moved = (job.step.action == Action::Move)
+            .then(|| self.moved_row(&slot, &job.step))
+            .flatten();
         let now = applied.now.map(|mut now| {
             let known = staged.as_ref().or(job.step.change.new.as_ref());
             if let (Some(content), Some(known)) = (now.entry.content_mut(), known.and_then(Entry::content)) {
@@ -674,7 +706,7 @@ impl<'a> Execution<'a> {
             None => self.part_done(&slot, side, now),
         };
         let Some((mut row, was)) = settled else {
-            return Vec::new();
+            return moved.into_iter().flatten().collect();
         };
         for side in Side::BOTH {
             learn_from_other(&mut row, side);
@@ -697,7 +729,7 @@ impl<'a> Execution<'a> {
         let proof = |seen: &Observation| self.trust.proof(step.side, seen);
         match (&step.change.from, step.action) {
             (Some(From::Link(_)), _) => known.is_some() && finished.applied.was == *known,
-            (Some(From::Move(_)), _) => {
+            (Some(From::Move(_) | From::Exchange(_)), _) => {
                 let seen = step.source.as_ref().and_then(|source| proof(&source.seen));
                 seen.is_some() && finished.applied.was == seen
             }
@@ -712,7 +744,7 @@ impl<'a> Execution<'a> {
         slot: &Slot,
         side: Side,
         now: Option<Observation>,
-    ) -> Option<(Option<Row>, Option<Slot>)> {
+    ) -> Option<(Option<Row>, Option<Was>)> {
         let part = self.parts.get_mut(slot)?;
         part.row = fill(part.row.take(), side, now);
         let at = part.steps.iter().position(|step| step.side == side)?;
@@ -724,8 +756,11 @@ impl<'a> Execution<'a> {
     }
 
     /// What the base is to say of a slot, which may have been known under another name.
-    fn settled(&self, rows: &mut Vec<(Slot, Option<Row>)>, slot: Slot, row: Option<Row>, was: Option<Slot>) {
-        let was = was.map(|was| self.name_now(was)).filter(|was| *was != slot);
+    fn settled(&self, rows: &mut Vec<(Slot, Option<Row>)>, slot: Slot, row: Option<Row>, was: Option<Was>) {
+        let was = was.and_then(|was| {
+            let now = self.name_now(was.slot.clone());
+            (now != slot && (now != was.slot || !was.reused)).then_some(now)
+        });
         rows.extend(was.map(|was| (was, None)));
         rows.push((slot, row));
     }
@@ -740,11 +775,21 @@ impl<'a> Execution<'a> {
     }
 }
 
+/// The name that a circle begins with, and whether a step is its last.
+fn circle(step: &Step) -> Option<(&RelPath, bool)> {
+    match &step.change.from {
+        Some(From::Exchange(hub)) => Some((hub, *hub == step.change.path)),
+        _ => None,
+    }
+}
+
 /// A step that was done.
 struct Finished {
     job: Job,
     applied: Applied,
     staged: Option<Entry>,
+    /// One of a circle that broke: it was done, but what the base says is left as it was.
+    half: bool,
 }
 
 fn fill(row: Option<Row>, side: Side, now: Option<Observation>) -> Option<Row> {

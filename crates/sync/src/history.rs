@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use syncline_model::moves::DirMoves;
+use syncline_model::moves::Moves;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Change, Clash, Entry, Fault, From, Kind, Observation, Pair, Policy, RelPath, Result, Row, Settle,
-    Side, Slot, Step, Tag, Time, TrashRef,
+    Side, Slot, Step, Tag, Time, TrashRef, Was,
 };
 
 use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop};
@@ -91,7 +91,7 @@ impl Session {
 
     /// The step that takes `done` back. Later changes of an inode by this very undo are no reason to refuse.
     async fn reversed(&self, done: &Done, execution: &mut Execution<'_>) -> Result<Option<Step>> {
-        if done.action == Action::Times {
+        if done.action == Action::Times || brought(&done.change) {
             return Ok(None);
         }
         let Some((action, mut change)) = journal::reverse(done) else {
@@ -335,7 +335,7 @@ impl Session {
     ) -> Result<Report> {
         let begun = self.begin()?;
         self.recover().await?;
-        let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(DirMoves::default()), false)?;
+        let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(Moves::default()), false)?;
         let mut settled = Vec::new();
         for open in &open {
             let kept = keep_of(open, keep);
@@ -437,7 +437,7 @@ impl Session {
         Ok(Some(Settle {
             slot: at,
             row: Some(row),
-            was: Some(slot),
+            was: Some(Was { slot, reused: false }),
             steps,
         }))
     }
@@ -468,6 +468,11 @@ impl Session {
         report.seconds = self.since(begun);
         Ok(report)
     }
+}
+
+/// True when an exchange that has a record of its own brought it there.
+fn brought(change: &Change) -> bool {
+    matches!(&change.from, Some(From::Exchange(with)) if *with == change.path)
 }
 
 /// True for a file that is as it was but for its inode's time: taking back one name of a file changes that of the others.

@@ -324,11 +324,13 @@ pub fn reverse(done: &Done) -> Option<(Action, Change)> {
             return Some((action, change));
         }
         Action::Move => {
-            let Some(From::Move(from)) = &done.change.from else {
-                return None;
+            let path = done.change.path.clone();
+            let (from, to) = match &done.change.from {
+                Some(From::Move(from)) => (from, Some(From::Move(path))),
+                Some(From::Exchange(with)) => (with, Some(From::Exchange(path))),
+                _ => return None,
             };
             let new = done.now.clone()?.entry;
-            let to = Some(From::Move(done.change.path.clone()));
             Change {
                 path: from.clone(),
                 old: None,

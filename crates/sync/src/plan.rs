@@ -1,111 +1,24 @@
 //! Decisions in the order in which they will be carried out, on disk when they are many.
 //!
-//! Order: directories whose new name only the base lacks · files that make room for directories · directories that others move into · moves · directories made · moves into
-//! those · conflict copies · copies · groups of hard links · attributes · removals, and files in place of directories,
-//! innermost first · rows that need no step.
+//! Order: directories whose new name only the base lacks · files that make room for directories or moves · directories that others move into ·
+//! moves, then those over names in use · directories made · moves into those · conflict copies · copies · groups of hard links · attributes ·
+//! removals, and files in place of directories, innermost first · rows that need no step.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use syncline_model::conflict_name::is_conflict_name;
-use syncline_model::moves::DirMoves;
+use syncline_model::moves::Moves;
+pub use syncline_model::order::Phase;
+use syncline_model::order::{Made, key};
 use syncline_model::{
-    Action, Clash, Conflict, Decision, Entry, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot, Step,
+    Action, Clash, Conflict, Decision, Entry, From, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot,
+    Step, Was,
 };
 
 use crate::rows::{Base, decode, encode};
 use crate::shelf::{Shelf, Sort};
 use syncline_store::Rows;
-
-/// When a step is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Phase {
-    /// Directories that both sides have under a new name: the base is renamed.
-    Behind,
-    /// Files that give their name to a directory.
-    Aside,
-    /// Directories that others will move into.
-    MakeFirst,
-    /// Directories moved, in the order that the moves want.
-    MoveDir,
-    /// Files moved into directories that stand.
-    Move,
-    /// Directories made, also in place of files.
-    Make,
-    /// Files moved into directories just made.
-    MoveLate,
-    /// Copies from a side to itself: a conflict copy must lie there before its original is replaced.
-    OwnCopy,
-    /// Content from the other side.
-    Copy,
-    /// Files of several names, group by group.
-    Link,
-    /// Attributes.
-    Metadata,
-    /// To the trash, innermost first.
-    Remove,
-    /// Times of directories.
-    Times,
-    /// Nothing to do but remember.
-    Agreed,
-}
-
-impl Phase {
-    const ALL: [Self; 14] = [
-        Self::Behind,
-        Self::Aside,
-        Self::MakeFirst,
-        Self::MoveDir,
-        Self::Move,
-        Self::Make,
-        Self::MoveLate,
-        Self::OwnCopy,
-        Self::Copy,
-        Self::Link,
-        Self::Metadata,
-        Self::Remove,
-        Self::Times,
-        Self::Agreed,
-    ];
-
-    fn of(step: &Step, draft: &Draft<'_>) -> Result<Self> {
-        let new_dir = step.change.new.as_ref().is_some_and(Entry::is_dir);
-        let old_dir = step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
-        let path = &step.change.path;
-        Ok(match step.action {
-            Action::Move if new_dir => Self::MoveDir,
-            Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::Aside,
-            Action::Move if draft.stands(step.side, path.parent())? => Self::Move,
-            Action::Move => Self::MoveLate,
-            Action::Mkdir | Action::Update if new_dir && draft.moves.leads(step.side, path) => {
-                Self::MakeFirst
-            }
-            Action::Mkdir => Self::Make,
-            Action::Update if new_dir => Self::Make,
-            Action::Update if old_dir => Self::Remove,
-            Action::Create | Action::Update if draft.links && group(step).is_some() => Self::Link,
-            Action::Create | Action::Update => match &step.source {
-                Some(source) if source.side == step.side => Self::OwnCopy,
-                // A copy of a symlink has no bytes to take, but must lie there as early.
-                None if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::OwnCopy,
-                _ => Self::Copy,
-            },
-            Action::Metadata => Self::Metadata,
-            Action::Remove => Self::Remove,
-            Action::Times => Self::Times,
-        })
-    }
-}
-
-/// The group of hard links that a step's new file belongs to, on the side that its bytes come from.
-pub fn group(step: &Step) -> Option<u64> {
-    match (&step.change.new, &step.source) {
-        (Some(Entry::File(_, _, Some(link))), Some(source)) if source.side != step.side => Some(link.0),
-        _ => None,
-    }
-}
 
 /// One row of the plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,7 +30,7 @@ pub struct Item {
     /// Without a step: the side on which this name leads a group of hard links.
     pub member: Option<Side>,
     /// What the base is to say once this is done, when nothing else has to be done for it; of a member, what it shows.
-    pub sole: Option<(Option<Row>, Option<Slot>)>,
+    pub sole: Option<(Option<Row>, Option<Was>)>,
 }
 
 /// What a plan will do to one side.
@@ -138,7 +51,7 @@ pub struct Draft<'a> {
     rows: Box<dyn Sort>,
     links: bool,
     /// Directories that move before anything is copied.
-    pub moves: Arc<DirMoves>,
+    pub moves: Arc<Moves>,
     base: &'a Base,
     /// What it will do to each side.
     pub tally: Pair<Tally>,
@@ -154,11 +67,20 @@ pub struct Draft<'a> {
     pub parts: Vec<(Slot, Settle)>,
     /// Files of several names whose attributes this plan sets under one of them.
     regrouped: HashSet<(Side, u64)>,
+    circles: BTreeMap<(Side, RelPath), Circle>,
+    made: Made,
+}
+
+/// Steps that exchange names around a circle.
+#[derive(Default)]
+struct Circle {
+    members: usize,
+    steps: Vec<(Vec<u8>, Item)>,
 }
 
 impl<'a> Draft<'a> {
     /// An empty plan; with `links`, names of one file stay together.
-    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: Arc<DirMoves>, links: bool) -> Result<Self> {
+    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: Arc<Moves>, links: bool) -> Result<Self> {
         Ok(Self {
             rows: shelf.sorter()?,
             links,
@@ -171,28 +93,15 @@ impl<'a> Draft<'a> {
             yielded: Vec::new(),
             parts: Vec::new(),
             regrouped: HashSet::new(),
+            circles: BTreeMap::new(),
+            made: Made::default(),
         })
     }
 
-    /// True when a side has had this directory since the last run.
-    fn stands(&self, side: Side, dir: Option<RelPath>) -> Result<bool> {
-        let Some(dir) = dir.filter(|dir| !dir.is_root()) else {
-            return Ok(true);
-        };
-        Ok(self
-            .base
-            .row(&Slot::of(&dir, true))?
-            .is_some_and(|row| row[side].is_some()))
-    }
-
     /// Where a step comes in the order.
-    fn key(&self, slot: &Slot, step: &Step) -> Result<Vec<u8>> {
-        let phase = Phase::of(step, self)?;
-        if phase == Phase::MoveDir {
-            let rank = self.moves.rank(step.side, &slot.path()).unwrap_or_default() as u64;
-            return Ok([&[phase as u8][..], &rank.to_be_bytes(), slot.as_bytes()].concat());
-        }
-        Ok(key(phase, slot, Some(step)))
+    fn key(&self, slot: &Slot, step: &Step) -> Vec<u8> {
+        let phase = Phase::of(step, &self.moves, self.links, &self.made);
+        key(phase, slot, Some(step), &self.moves)
     }
 
     /// Adds what was decided.
@@ -239,7 +148,14 @@ impl<'a> Draft<'a> {
         false
     }
 
-    fn settle(&mut self, settle: Settle) -> Result<()> {
+    fn settle(&mut self, mut settle: Settle) -> Result<()> {
+        for step in &mut settle.steps {
+            self.made.note(step);
+            if let Some((hub, members)) = self.moves.route(step) {
+                let circle = self.circles.entry((step.side, hub)).or_default();
+                circle.members = members;
+            }
+        }
         if self.crosses(&settle) {
             return Ok(());
         }
@@ -268,7 +184,7 @@ impl<'a> Draft<'a> {
         } = settle;
         match steps.len() {
             0 => {
-                let key = key(Phase::Agreed, &slot, None);
+                let key = key(Phase::Agreed, &slot, None, &self.moves);
                 self.push(
                     &key,
                     &Item {
@@ -281,7 +197,7 @@ impl<'a> Draft<'a> {
             }
             1 => {
                 let step = steps.remove(0);
-                let key = self.key(&slot, &step)?;
+                let key = self.key(&slot, &step);
                 self.push(
                     &key,
                     &Item {
@@ -294,7 +210,7 @@ impl<'a> Draft<'a> {
             }
             _ => {
                 for step in &steps {
-                    let key = self.key(&slot, step)?;
+                    let key = self.key(&slot, step);
                     self.push(
                         &key,
                         &Item {
@@ -324,7 +240,9 @@ impl<'a> Draft<'a> {
         if self.shifted {
             return Ok(true);
         }
-        let before = self.base.row(settle.was.as_ref().unwrap_or(&settle.slot))?;
+        let before = self
+            .base
+            .row(settle.was.as_ref().map_or(&settle.slot, |was| &was.slot))?;
         let entries = |row: &Option<Row>| {
             Pair::each(|side| {
                 row.as_ref()
@@ -360,7 +278,15 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Steps of a circle wait for each other: all of them are done, or none.
     fn push(&mut self, key: &[u8], item: &Item) -> Result<()> {
+        if let Some(step) = &item.step
+            && let Some(From::Exchange(hub)) = &step.change.from
+        {
+            let circle = self.circles.entry((step.side, hub.clone())).or_default();
+            circle.steps.push((key.to_vec(), item.clone()));
+            return Ok(());
+        }
         self.rows.push(key, &encode(item)?)
     }
 
@@ -368,21 +294,37 @@ impl<'a> Draft<'a> {
     pub fn finish(mut self) -> Result<Plan> {
         let moves = self.moves.clone();
         for (rank, (from, to)) in (0_u64..).zip(moves.behind()) {
-            let slot = Slot::of(to, true);
+            let slot = Slot::of(&to, true);
             let key = [&[Phase::Behind as u8][..], &rank.to_be_bytes(), slot.as_bytes()].concat();
+            let was = Was {
+                slot: Slot::of(&from, true),
+                reused: false,
+            };
             let item = Item {
                 slot,
                 step: None,
                 member: None,
-                sole: Some((None, Some(Slot::of(from, true)))),
+                sole: Some((None, Some(was))),
             };
             self.push(&key, &item)?;
+        }
+        let mut broken = Vec::new();
+        for circle in std::mem::take(&mut self.circles).into_values() {
+            let whole = circle.members == circle.steps.len();
+            for (key, item) in circle.steps {
+                if whole {
+                    self.rows.push(&key, &encode(&item)?)?;
+                } else {
+                    broken.push(item.slot.path());
+                }
+            }
         }
         let parts = self.parts.into_iter().collect();
         Ok(Plan {
             rows: self.rows.finish()?,
             ahead: None,
             parts,
+            broken,
         })
     }
 }
@@ -392,30 +334,14 @@ pub fn size(step: &Step) -> u64 {
     step.change.new.as_ref().map_or(0, Entry::size)
 }
 
-fn key(phase: Phase, slot: &Slot, step: Option<&Step>) -> Vec<u8> {
-    let mut key = vec![phase as u8];
-    match (phase, step) {
-        (Phase::Remove | Phase::Times, _) => {
-            key.extend(slot.as_bytes().iter().map(|byte| !byte));
-            key.push(0xff);
-        }
-        (Phase::Link, Some(step)) => {
-            key.push(step.side as u8);
-            key.extend_from_slice(&group(step).unwrap_or_default().to_be_bytes());
-            key.push(1);
-            key.extend_from_slice(slot.as_bytes());
-        }
-        _ => key.extend_from_slice(slot.as_bytes()),
-    }
-    key
-}
-
 /// A complete plan, read once from first to last.
 pub struct Plan {
     rows: Rows,
     ahead: Option<(Phase, u64, Item)>,
     /// Slots of which more than one step must be done.
     pub parts: std::collections::HashMap<Slot, Settle>,
+    /// New names of what was to move and stays where it is.
+    pub broken: Vec<RelPath>,
 }
 
 impl Plan {
@@ -441,6 +367,7 @@ impl Plan {
             rows,
             ahead: None,
             parts,
+            broken: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use syncline_model::{
     Action, Change, Content, Digest, Entry, Fault, From, Kind, LinkId, Meta, Observation, Owner, Pair,
-    RelPath, Row, Side, Slot, Source, Special, Stamp, Step, Tag, Time,
+    RelPath, Row, Side, Slot, Source, Special, Stamp, Step, Tag, Time, Was,
 };
 
 use crate::plan::Item;
@@ -236,6 +236,7 @@ fn step(step: &Step, out: &mut Map<String, Value>) {
     match &change.from {
         Some(From::Move(from)) => drop(out.insert("from".into(), text(from.as_bytes()))),
         Some(From::Link(from)) => drop(out.insert("link_of".into(), text(from.as_bytes()))),
+        Some(From::Exchange(with)) => drop(out.insert("exchange".into(), text(with.as_bytes()))),
         Some(From::Trash(_)) | None => {}
     }
     if let Some(content) = change.new.as_ref().and_then(Entry::content) {
@@ -258,10 +259,11 @@ fn step(step: &Step, out: &mut Map<String, Value>) {
 
 fn to_step(value: &Value) -> Option<Step> {
     let action: Action = serde_json::from_value(value.get("action")?.clone()).ok()?;
-    let from = match (value.get("from"), value.get("link_of")) {
-        (Some(from), _) => Some(From::Move(path(from)?)),
-        (None, Some(from)) => Some(From::Link(path(from)?)),
-        (None, None) => None,
+    let from = match (value.get("from"), value.get("link_of"), value.get("exchange")) {
+        (Some(from), ..) => Some(From::Move(path(from)?)),
+        (_, Some(from), _) => Some(From::Link(path(from)?)),
+        (.., Some(with)) => Some(From::Exchange(path(with)?)),
+        (None, None, None) => None,
     };
     let source = |value: &Value| {
         Some(Source {
@@ -284,6 +286,19 @@ fn to_step(value: &Value) -> Option<Step> {
     })
 }
 
+/// Where something was: its slot, in a list of one where another thing takes that.
+fn place(was: &Was) -> Value {
+    let slot = text(was.slot.as_bytes());
+    if was.reused { json!([slot]) } else { slot }
+}
+
+fn to_place(value: &Value) -> Option<Was> {
+    let reused = value.as_array().and_then(|list| list.first());
+    let slot = Slot::new(bytes(reused.unwrap_or(value))?).ok()?;
+    let reused = reused.is_some();
+    Some(Was { slot, reused })
+}
+
 /// One line for one row of a plan; `key` is its place in the order.
 pub fn line(key: &[u8], item: &Item) -> Value {
     let mut out = Map::new();
@@ -301,7 +316,7 @@ pub fn line(key: &[u8], item: &Item) -> Value {
     if let Some((agreed, was)) = &item.sole {
         out.insert("row".into(), agreed.as_ref().map_or(Value::Null, row));
         was.iter()
-            .for_each(|was| drop(out.insert("was".into(), text(was.as_bytes()))));
+            .for_each(|was| drop(out.insert("was".into(), place(was))));
     }
     out.insert("key".into(), json!(STANDARD.encode(key)));
     Value::Object(out)
@@ -312,7 +327,7 @@ pub fn parse(value: &Value) -> Option<(Vec<u8>, Item)> {
     let slot = |value: &Value| Slot::new(bytes(value)?).ok();
     let sole = match value.get("row") {
         None => None,
-        Some(agreed) => Some((maybe(Some(agreed), to_row)?, maybe(value.get("was"), slot)?)),
+        Some(agreed) => Some((maybe(Some(agreed), to_row)?, maybe(value.get("was"), to_place)?)),
     };
     let made = if value.get("event")? == "step" {
         Some(to_step(value)?)
@@ -334,7 +349,7 @@ pub fn part(settle: &syncline_model::Settle) -> Value {
         "event": "part",
         "slot": text(settle.slot.as_bytes()),
         "row": settle.row.as_ref().map(row),
-        "was": settle.was.as_ref().map(|was| text(was.as_bytes())),
+        "was": settle.was.as_ref().map(place),
         "steps": settle.steps.iter().map(|made| {
             let mut out = Map::new();
             step(made, &mut out);
@@ -349,7 +364,7 @@ pub fn to_part(value: &Value) -> Option<syncline_model::Settle> {
     Some(syncline_model::Settle {
         slot: slot(value.get("slot")?)?,
         row: maybe(value.get("row"), to_row)?,
-        was: maybe(value.get("was"), slot)?,
+        was: maybe(value.get("was"), to_place)?,
         steps: value
             .get("steps")?
             .as_array()?

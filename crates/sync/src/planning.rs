@@ -1,12 +1,14 @@
 //! Observe and decide: from two places and a base to a plan. Nothing is changed here but our own state.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use syncline_model::moves::{DirMoves, Moved, Piece, Track, assemble, pair, tracks};
+use syncline_model::moves::chains::{CHAINED_MAX, Ground, by_both, directories};
+use syncline_model::moves::{Chains, Moved, Moves, Piece, Shift, Standing, Track, assemble, pair, tracks};
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Classes, Conflict, Decision, Fault, Kind, Merge, Mode, Pair, Policy, Result, Rule, Settle, Side, Slot,
-    Triple,
+    Classes, Conflict, Decision, Fault, Kind, Merge, Mode, Pair, Policy, RelPath, Result, Rule, Sameness,
+    Settle, Side, Slot, Triple,
 };
 use syncline_replica::Replica;
 
@@ -96,15 +98,20 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("scanning"));
         let Dirty { rows, ends, seen } = self.look(&rule, &scope).await?;
-        let (dirs, files, mut conflicts) = self.moves(ends, &scope).await?;
-        let moved = !dirs.is_empty() || files.is_some();
+        let (moves, files, mut conflicts) = self.moves(ends, &rule, &scope).await?;
+        let moved = !moves.is_empty() || files.is_some();
         let triples: Triples = if moved {
-            self.renamed(rows, &dirs, files)?
+            self.renamed(rows, &moves, files)?
         } else {
             Box::new(rows.map(|row| decode(&row?.1)))
         };
-        let mut draft = Draft::new(self.shelf, self.base, Arc::new(dirs), rule.classes.links)?;
+        let moves = Arc::new(moves);
+        let mut draft = Draft::new(self.shelf, self.base, moves.clone(), rule.classes.links)?;
         draft.conflicts.append(&mut conflicts);
+        moves
+            .chains
+            .removals()
+            .try_for_each(|removal| draft.add(removal))?;
         self.decide(triples, &rule, &scope, &mut draft).await?;
         Ok(Planned { draft, seen, trust })
     }
@@ -158,63 +165,160 @@ impl<'a> Planner<'a> {
     }
 
     /// Pairs what vanished with what appeared. Files by their old slot, if any moved by themselves.
-    async fn moves(&self, ends: Rows, scope: &Scope) -> Result<(DirMoves, Option<Rows>, Vec<Conflict>)> {
+    async fn moves(
+        &self,
+        ends: Rows,
+        rule: &Rule,
+        scope: &Scope,
+    ) -> Result<(Moves, Option<Rows>, Vec<Conflict>)> {
         let mut groups = Groups::over(ends);
-        let (mut pairs, mut alike, mut first_file) = (Vec::new(), Vec::new(), None);
+        let (mut pairs, mut alike, mut chained, mut first_file) = (Vec::new(), Vec::new(), Vec::new(), None);
         while let Some((key, group)) = groups.next::<Track>()? {
             if key[0] == 1 {
                 first_file = Some(group);
                 break;
             }
-            let Some(moved) = pair(&group) else { continue };
-            if moved.alike {
-                alike.push(moved);
-            } else if self.free(&moved, scope).await? {
-                pairs.push(moved);
+            let Some(shift) = pair(&group) else { continue };
+            match shift.plain().filter(|_| !shift.chained()) {
+                Some(moved) if moved.alike => alike.push(shift),
+                Some(moved) if self.free(&moved, &moved.to, scope).await? => pairs.push(moved),
+                None if chained.len() < CHAINED_MAX => chained.push(shift),
+                _ => {}
             }
         }
-        pairs.extend(by_both(alike));
-        let (dirs, conflicts) = DirMoves::new(pairs);
-        let (mut files, mut any) = (self.shelf.sorter()?, false);
-        while let Some(group) = match first_file.take() {
+        alike.sort_by(|a: &Shift, b| a.from.slot.cmp(&b.from.slot));
+        let same = |a: &Shift, b: &Shift| a.from.slot == b.from.slot;
+        pairs.extend(
+            alike
+                .chunk_by(same)
+                .filter_map(|both| by_both(both.to_vec()).ok()),
+        );
+        let profile = |side: Side| self.sides[side].profile();
+        let ground = Ground {
+            exchanges: Pair::each(|side| profile(side).exchanges),
+            keeps: rule.skip_deletes,
+        };
+        pairs.extend(directories(self.followable(chained, rule, scope).await?, ground));
+        let (mut moves, conflicts) = Moves::new(pairs, ground.exchanges);
+        let first = first_file.into_iter();
+        let files = self
+            .files(first, &mut groups, &mut moves, ground, rule, scope)
+            .await?;
+        Ok((moves, files, conflicts))
+    }
+
+    /// Files that moved by themselves, by their old slot, if there are any; those over names in use become part of `moves`.
+    async fn files(
+        &self,
+        mut first: impl Iterator<Item = Vec<Track>>,
+        groups: &mut Groups,
+        moves: &mut Moves,
+        ground: Ground,
+        rule: &Rule,
+        scope: &Scope,
+    ) -> Result<Option<Rows>> {
+        let (mut files, mut alike) = (self.shelf.sorter()?, self.shelf.sorter()?);
+        let (mut any, mut chained) = (false, Vec::new());
+        while let Some(group) = match first.next() {
             Some(group) => Some(group),
             None => groups.next::<Track>()?.map(|(_, group)| group),
         } {
-            if let Some(moved) = pair(&group).filter(|moved| dirs.allow(moved))
-                && (moved.alike || self.free(&moved, scope).await?)
-            {
+            let Some(shift) = pair(&group).filter(|shift| moves.allow(&shift.moved())) else {
+                continue;
+            };
+            if shift.chained() {
+                if chained.len() < CHAINED_MAX && moves.apart(&shift.moved()) {
+                    chained.push(shift);
+                }
+                continue;
+            }
+            let Some(moved) = shift.plain() else { continue };
+            let to = moves.before(moved.side.other(), &moved.to);
+            if moved.alike {
+                alike.push(shift.from.slot.as_bytes(), &encode(&shift)?)?;
+            } else if self.free(&moved, &to, scope).await? {
                 any = true;
-                files.push(Slot::of(&moved.from, false).as_bytes(), &encode(&moved)?)?;
+                files.push(shift.from.slot.as_bytes(), &encode(&moved)?)?;
             }
         }
-        Ok((dirs, if any { Some(files.finish()?) } else { None }, conflicts))
+        let mut alike = Groups::over(alike.finish()?);
+        while let Some((from, shifts)) = alike.next::<Shift>()? {
+            match by_both(shifts) {
+                Ok(moved) => {
+                    any = true;
+                    files.push(&from, &encode(&moved)?)?;
+                }
+                Err(shifts) if chained.len() < CHAINED_MAX => {
+                    chained.extend(shifts.into_iter().filter(|shift| moves.apart(&shift.moved())));
+                }
+                Err(_) => {}
+            }
+        }
+        moves.chains = Chains::new(self.followable(chained, rule, scope).await?, ground);
+        Ok(if any { Some(files.finish()?) } else { None })
     }
 
-    /// Nothing of any kind stands at the new name on the side that is to follow.
-    async fn free(&self, moved: &Moved, scope: &Scope) -> Result<bool> {
-        Ok(self.sides[moved.side.other()]
-            .find(&moved.to, scope)
-            .await?
-            .is_none())
+    /// Of the moves over names in use those that may be followed here, and whose new names nothing of another kind holds.
+    async fn followable(&self, shifts: Vec<Shift>, rule: &Rule, scope: &Scope) -> Result<Vec<Shift>> {
+        let mut kept = Vec::with_capacity(shifts.len());
+        let left: HashSet<(Side, Slot)> = shifts
+            .iter()
+            .map(|shift| (shift.side(), shift.from.slot.clone()))
+            .collect();
+        for mut shift in shifts.into_iter().filter(|_| rule.policy != Policy::Hold) {
+            let moved = shift.moved();
+            if shift.to.other == Standing::Follows {
+                if !self.free(&moved, &moved.to, scope).await? {
+                    continue;
+                }
+                let parent = moved.to.parent().filter(|parent| !parent.is_root());
+                shift.late = match parent {
+                    Some(parent) => self.free(&moved, &parent, scope).await?,
+                    None => false,
+                };
+            }
+            // What does not move on has been put over: it may go if it is what was agreed on.
+            if shift.to.other == Standing::Occupied
+                && !left.contains(&(shift.side(), shift.to.slot.clone()))
+                && self.untouched(&shift).await?
+            {
+                shift.to.other = Standing::Untouched;
+            }
+            kept.push(shift);
+        }
+        Ok(kept)
+    }
+
+    /// Reads what stands at the new name of a file: true when it is what was agreed on.
+    async fn untouched(&self, shift: &Shift) -> Result<bool> {
+        let (side, slot) = (shift.side().other(), &shift.to.slot);
+        let row = self.base.row(slot)?;
+        let known = row.as_ref().and_then(|row| row[side].as_ref());
+        let known = known.and_then(|known| known.entry.content());
+        let (Some(there), Some(known)) = (&shift.to.occupant, known) else {
+            return Ok(false);
+        };
+        match self.sides[side].digest(&slot.path(), there).await {
+            Ok(read) => Ok(known.same(&read) == Sameness::Same),
+            Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug | Kind::Cancelled) => Err(fault),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Nothing of any kind stands at `to` on the side that is to follow.
+    async fn free(&self, moved: &Moved, to: &RelPath, scope: &Scope) -> Result<bool> {
+        Ok(self.sides[moved.side.other()].find(to, scope).await?.is_none())
     }
 
     /// The triples under their new names, in order.
-    fn renamed(&self, rows: Rows, dirs: &DirMoves, files: Option<Rows>) -> Result<Triples> {
+    fn renamed(&self, rows: Rows, moves: &Moves, files: Option<Rows>) -> Result<Triples> {
         let mut files = files.into_iter().flatten().peekable();
         let mut pieces = self.shelf.sorter()?;
         for row in rows {
             let (slot, triple) = row?;
-            let (mut file, mut alike) = (None, Vec::new());
-            while let Some(row) = files.next_if(|row| row.as_ref().map_or(true, |(from, _)| *from == slot)) {
-                let moved: Moved = decode(&row?.1)?;
-                if moved.alike {
-                    alike.push(moved)
-                } else {
-                    file = Some(moved)
-                }
-            }
-            let file = file.or_else(|| by_both(alike).pop());
-            for (slot, piece) in dirs.redirect(decode(&triple)?, file.as_ref()) {
+            let file = files.next_if(|row| row.as_ref().map_or(true, |(from, _)| *from == slot));
+            let file: Option<Moved> = file.map(|row| decode(&row?.1)).transpose()?;
+            for (slot, piece) in moves.redirect(decode(&triple)?, file.as_ref()) {
                 pieces.push(slot.as_bytes(), &encode(&piece)?)?;
             }
         }
@@ -290,17 +394,6 @@ impl Planner<'_> {
         };
         asker.settle(triple, rule).await
     }
-}
-
-/// The moves that both sides made: each is found once on either.
-fn by_both(mut alike: Vec<Moved>) -> Vec<Moved> {
-    alike.sort_by(|a, b| (&a.from, &a.to, a.side).cmp(&(&b.from, &b.to, b.side)));
-    let both = |pair: &&[Moved]| pair[0].from == pair[1].from && pair[0].to == pair[1].to;
-    alike
-        .windows(2)
-        .filter(both)
-        .map(|pair| pair[0].clone())
-        .collect()
 }
 
 /// Triples in order.

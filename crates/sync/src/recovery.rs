@@ -131,6 +131,10 @@ impl Session {
                     _ => true,
                 };
                 let comes = match ahead.action {
+                    // Of two that may have changed names only their bytes can tell.
+                    Action::Move if matches!(change.from, Some(From::Exchange(_))) => {
+                        new.is_file() && self.is(side, &change.path, found, new).await?
+                    }
                     Action::Metadata => bears(&found.entry, new),
                     Action::Move if bears(&found.entry, new) => found.entry.size() == new.size(),
                     _ => self.is(side, &change.path, found, new).await?,

@@ -5,10 +5,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 
-use syncline_model::diff::join;
+use syncline_model::diff::{Replaced, join};
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple, Why,
+    Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple,
+    Was, Why,
 };
 use syncline_replica::{Replica, Walk};
 
@@ -105,6 +106,7 @@ pub struct Join<'r> {
     feeds: Pair<Feed>,
     base: Peekable<BaseRows>,
     dirty_dirs: Vec<Slot>,
+    replaced: Replaced,
 }
 
 impl<'r> Join<'r> {
@@ -145,6 +147,7 @@ impl<'r> Join<'r> {
             feeds: Pair::new(feed(left, on_the_way.left), feed(right, on_the_way.right)),
             base: rows.peekable(),
             dirty_dirs: Vec::new(),
+            replaced: Replaced::default(),
         })
     }
 
@@ -206,8 +209,9 @@ impl<'r> Join<'r> {
             return Ok(Some(None));
         }
         let now = Pair::new(left, right);
+        let keep = self.replaced.around(&slot, row.as_ref(), &now);
         let triple = match was {
-            None => join(slot, row, now, self.rule, self.checksum),
+            None => join(slot, row, now, self.rule, self.checksum, keep),
             Some(was) => Some(respelt(slot, row, was, now, self.rule, self.checksum)),
         };
         Ok(Some(triple.filter(|triple| self.matters(triple))))
@@ -257,7 +261,7 @@ fn respelt(
     checksum: bool,
 ) -> Triple {
     let located = Pair::each(|side| now[side].clone().map(|seen| Located { seen, at: None }));
-    let changed = join(slot.clone(), row.clone(), now, rule, checksum);
+    let changed = join(slot.clone(), row.clone(), now, rule, checksum, false);
     let triple = changed.unwrap_or(Triple {
         slot,
         base: row,
@@ -265,7 +269,10 @@ fn respelt(
         now: located,
     });
     Triple {
-        was: Some(was),
+        was: Some(Was {
+            slot: was,
+            reused: false,
+        }),
         ..triple
     }
 }

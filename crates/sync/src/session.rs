@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
 use syncline_model::{
-    Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
+    Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble, Was,
 };
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
@@ -373,7 +373,7 @@ impl Session {
                 continue;
             };
             let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
-            rows.extend(was.map(|was| (was, None)));
+            rows.extend(was.and_then(Was::vacated).map(|was| (was, None)));
             rows.push((item.slot, row));
         }
         if options.merger.is_some() {

@@ -483,6 +483,51 @@ async fn attributes(replica: Arc<dyn Replica>) {
     trial.edit.finish().await.unwrap();
 }
 
+/// `h` and `target/d2/e/f` change names, then two directories.
+async fn exchanges(trial: &Trial) {
+    let with = |text: &str| Some(From::Exchange(path(text)));
+    let applied = trial
+        .apply("h", None, Some(file(b"deep")), with("target/d2/e/f"), None)
+        .await
+        .unwrap();
+    assert!(trial.have("h").await.unchanged_since(&applied.now.unwrap()));
+    let applied = trial
+        .apply(
+            "target/d2/e/f",
+            None,
+            Some(file(b"plain")),
+            with("target/d2/e/f"),
+            None,
+        )
+        .await
+        .unwrap();
+    assert!(
+        trial
+            .have("target/d2/e/f")
+            .await
+            .unchanged_since(&applied.now.unwrap())
+    );
+    assert_eq!(trial.bytes("h").await, b"deep");
+    assert_eq!(trial.bytes("target/d2/e/f").await, b"plain");
+    trial.make("other", dir()).await;
+    trial
+        .apply("other", None, Some(dir()), with("target/d2"), None)
+        .await
+        .unwrap();
+    assert_eq!(trial.bytes("other/e/f").await, b"plain");
+    refused(
+        trial
+            .apply("nothing", None, Some(file(b"deep")), with("h"), None)
+            .await,
+        Kind::Changed,
+    );
+    assert_eq!(trial.bytes("h").await, b"deep");
+    assert_eq!(
+        trial.names().await,
+        ["h", "other/", "other/e/", "other/e/f", "target/", "target/d2/"]
+    );
+}
+
 async fn moves(replica: Arc<dyn Replica>) {
     if !replica.profile().renames {
         return;
@@ -536,6 +581,9 @@ async fn moves(replica: Arc<dyn Replica>) {
         trial.names().await,
         ["h", "target/", "target/d2/", "target/d2/e/", "target/d2/e/f"]
     );
+    if replica.profile().exchanges {
+        exchanges(&trial).await;
+    }
     trial.edit.finish().await.unwrap();
 }
 

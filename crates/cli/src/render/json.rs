@@ -136,7 +136,7 @@ fn step_value(step: &Step) -> Value {
         "event": "step", "side": step.side, "action": step.action, "path": path(&step.change.path),
     });
     match &step.change.from {
-        Some(Origin::Move(from) | Origin::Link(from)) => value["from"] = path(from),
+        Some(Origin::Move(from) | Origin::Exchange(from) | Origin::Link(from)) => value["from"] = path(from),
         Some(Origin::Trash(_)) | None => {}
     }
     let entry = step

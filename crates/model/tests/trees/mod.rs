@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use syncline_model::conflict_name::is_conflict_name;
 use syncline_model::*;
 
+pub mod moving;
+
 pub type Tree = BTreeMap<Slot, Observation>;
 
 /// Two sides and what they last agreed on.
@@ -54,7 +56,7 @@ impl World {
         }
     }
 
-    fn standing(&self, side: Side, path: &RelPath) -> Option<(Slot, &Observation)> {
+    pub fn standing(&self, side: Side, path: &RelPath) -> Option<(Slot, &Observation)> {
         [true, false].into_iter().find_map(|is_dir| {
             let slot = Slot::of(path, is_dir);
             self.sides[side].get(&slot).map(|seen| (slot, seen))
@@ -158,6 +160,71 @@ impl World {
     pub fn same_trees(&self) -> bool {
         self.sides.left == self.sides.right
     }
+}
+
+/// The digest of a content that is one letter.
+pub fn digest(letter: u8) -> Digest {
+    Digest([letter; 32])
+}
+
+/// A file of one letter, which is its size and time too.
+pub fn leaf(letter: u8) -> Observation {
+    let meta = Meta {
+        mtime: Some(Time {
+            secs: letter.into(),
+            nanos: 0,
+        }),
+        ..Meta::default()
+    };
+    let content = Content {
+        size: letter.into(),
+        digest: Some(digest(letter)),
+        md5: None,
+    };
+    Observation {
+        entry: Entry::File(meta, content, None),
+        tag: Tag::None,
+    }
+}
+
+/// A directory.
+pub fn dir() -> Observation {
+    Observation {
+        entry: Entry::Dir(Meta::default()),
+        tag: Tag::None,
+    }
+}
+
+/// A rule that looks at contents alone.
+pub fn rule(mode: Mode, policy: Policy) -> Rule {
+    let classes = Classes {
+        mode: false,
+        owner: false,
+        times: false,
+        xattrs: false,
+        acls: false,
+        links: false,
+        ctime: false,
+    };
+    Rule {
+        mode,
+        policy,
+        classes,
+        ..Rule::default()
+    }
+}
+
+/// What stands where, without anything that does not matter here.
+pub fn shape(tree: &Tree) -> BTreeMap<String, u8> {
+    let letter = |entry: &Entry| {
+        entry
+            .content()
+            .and_then(|c| c.digest)
+            .map_or(0, |digest| digest.0[0])
+    };
+    tree.iter()
+        .map(|(slot, seen)| (slot.to_string(), letter(&seen.entry)))
+        .collect()
 }
 
 /// What the merge says of a world.

@@ -108,6 +108,13 @@ impl BucketEdit {
             (Some(From::Move(from)), Entry::Dir(_)) => return intents::move_dir(self, change, from).await,
             (Some(From::Move(from)), _) => return put::transfer(self, change, from, true).await,
             (Some(From::Link(from)), _) => return put::transfer(self, change, from, false).await,
+            (Some(From::Exchange(_)), _) => {
+                return Err(Fault::new(
+                    Kind::Unsupported,
+                    "a bucket cannot exchange two names",
+                    &change.path,
+                ));
+            }
             (Some(From::Trash(at)), Entry::File(..)) => return put::restore(self, change, at).await,
             _ => (),
         }

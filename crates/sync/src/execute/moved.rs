@@ -4,7 +4,7 @@
 
 use std::borrow::BorrowMut;
 
-use syncline_model::{Action, Entry, From, RelPath, Result, Slot, Step};
+use syncline_model::{Action, Entry, From, RelPath, Result, Row, Side, Slot, Step};
 
 use super::{Execution, Finished, Job};
 use crate::journal::Ahead;
@@ -23,7 +23,7 @@ impl Execution<'_> {
                 self.flush().await?;
                 flushed = true;
             }
-            let was = self.name_now(was);
+            let was = self.name_now(was.slot);
             self.base.rename(&was, &item.slot)?;
             self.renamed.push((was.path(), item.slot.path()));
         }
@@ -66,18 +66,51 @@ impl Execution<'_> {
             return Ok(());
         }
         for Finished { job, .. } in done {
-            let (Action::Move, Some(From::Move(from))) = (job.step.action, &job.step.change.from) else {
+            if job.step.action != Action::Move {
                 continue;
-            };
+            }
             let to = &job.step.change.path;
             let is_dir = job.step.change.new.as_ref().is_some_and(Entry::is_dir);
-            // The row of a file that only moves is written under its new name in one go.
-            if is_dir || job.item.sole.is_none() {
-                self.base.rename(&Slot::of(from, is_dir), &Slot::of(to, is_dir))?;
-                self.renamed.push((from.clone(), to.clone()));
+            match &job.step.change.from {
+                // The row of a file that only moves is written under its new name in one go.
+                Some(From::Move(from)) if is_dir || self.is_based(&job.item.slot, from) => {
+                    self.rename_row(from, to, is_dir)?;
+                }
+                Some(From::Exchange(with)) if is_dir && with != to => {
+                    let aside = syncline_model::moves::aside();
+                    self.rename_row(to, &aside, true)?;
+                    self.rename_row(with, to, true)?;
+                    self.rename_row(&aside, with, true)?;
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    fn rename_row(&mut self, from: &RelPath, to: &RelPath, is_dir: bool) -> Result<()> {
+        self.base.rename(&Slot::of(from, is_dir), &Slot::of(to, is_dir))?;
+        self.renamed.push((from.clone(), to.clone()));
+        Ok(())
+    }
+
+    /// True when more is to be done to a file than to move it, and the base has it where it was moved from.
+    fn is_based(&self, slot: &Slot, from: &RelPath) -> bool {
+        let was = self.parts.get(slot).and_then(|part| part.was.as_ref());
+        was.is_some_and(|was| self.name_now(was.slot.clone()).path() == *from)
+    }
+
+    /// A file was moved, and more is to be done to it: until then its new name has the row of its old one. Where two were exchanged, all
+    /// rows are written at once.
+    pub(super) fn moved_row(&self, slot: &Slot, step: &Step) -> Option<Vec<(Slot, Option<Row>)>> {
+        let was = self.parts.get(slot)?.was.clone()?;
+        let told = matches!(&step.change.from, Some(From::Move(from)) if self.is_based(slot, from));
+        if was.slot.is_dir() || told {
+            return None;
+        }
+        let row = self.base.row(&was.slot).ok()??;
+        let gone = was.vacated().map(|was| (was, None));
+        Some(gone.into_iter().chain([(slot.clone(), Some(row))]).collect())
     }
 
     /// The name in the base of what it knew as `was` when the run began.
@@ -94,11 +127,29 @@ impl Execution<'_> {
         Slot::of(&path, was.is_dir())
     }
 
-    /// A step is not done; if a directory was to move, nothing can be done under its new name.
+    /// A step is not done: nothing can come to the name that it was to leave; if a directory was to move, nothing can be done under its
+    /// new name.
     pub(super) fn leave(&mut self, step: &Step) {
+        if matches!(step.action, Action::Move | Action::Remove) {
+            let left = match &step.change.from {
+                Some(From::Move(from) | From::Exchange(from)) => from.clone(),
+                _ => step.change.path.clone(),
+            };
+            self.blocked.insert((step.side, left));
+        }
         if step.action == Action::Move && step.change.new.as_ref().is_some_and(Entry::is_dir) {
             self.unmoved.push(step.change.path.clone());
         }
+    }
+
+    /// True for a move to a name that was not left, or in a circle that broke.
+    pub(super) fn is_blocked(&self, step: &Step) -> bool {
+        let awaited: (Side, RelPath) = match &step.change.from {
+            Some(From::Exchange(hub)) => (step.side, hub.clone()),
+            Some(From::Move(_)) => (step.side, step.change.path.clone()),
+            _ => return false,
+        };
+        step.action == Action::Move && self.blocked.contains(&awaited)
     }
 
     /// True below a directory that did not move to where it was to be.

@@ -71,8 +71,21 @@ fn renames_survive_a_chain_of_names() {
     world.left.rename("log.1", "log.2");
     world.left.rename("log", "log.1");
     world.left.write("log", "brand new");
+    let oldest = world.right.inode("log");
     let ran = world.sync();
     assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(
+        ran.steps(),
+        [
+            "right create log",
+            "right move log.1",
+            "right move log.2",
+            "right remove log.2"
+        ]
+    );
+    assert_eq!(ran.bytes(), 9, "more than the new log travelled");
+    assert_eq!(world.right.inode("log.1"), oldest, "it was copied");
+    assert_eq!(world.trash(), ["right log.2"]);
     assert_eq!(world.right.read("log"), b"brand new");
     assert_eq!(world.right.read("log.1"), b"newest");
     assert_eq!(world.right.read("log.2"), b"middle one");
@@ -90,10 +103,51 @@ fn two_names_exchanged_are_exchanged_there() {
     world.right.rename("t", "e");
     let ran = world.sync();
     assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(
+        ran.steps(),
+        ["left move d", "left move e", "right move a", "right move b"]
+    );
+    assert_eq!(ran.bytes(), 0);
     assert_eq!(world.right.read("a"), b"second");
     assert_eq!(world.left.read("e/x"), b"1");
     assert_eq!(world.left.read("d/y"), b"2");
     world.assert_settled();
+}
+
+#[test]
+fn names_passed_round_a_circle_and_edits_under_the_old_ones() {
+    let world = World::synced(&[
+        ("a", "first"),
+        ("b", "second one"),
+        ("c", "the third"),
+        ("log", "1"),
+        ("log.1", "22"),
+    ]);
+    world.left.rename("c", "t");
+    world.left.rename("b", "c");
+    world.left.rename("a", "b");
+    world.left.rename("t", "a");
+    world.right.write("b", "edited meanwhile");
+    world.left.rename("log.1", "log.2");
+    world.left.rename("log", "log.1");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let steps = ran.steps();
+    let moves: Vec<_> = steps.iter().filter(|step| step.contains("move")).collect();
+    assert_eq!(moves.len(), 5, "{steps:?}");
+    assert_eq!(ran.bytes(), 16, "only the edit travels: {steps:?}");
+    assert_eq!(world.left.read("c"), b"edited meanwhile");
+    assert_eq!(world.right.read("a"), b"the third");
+    assert_eq!(world.right.read("b"), b"first");
+    assert_eq!(world.left.names(), ["a", "b", "c", "log.1", "log.2"]);
+    world.assert_settled();
+    let undone = world.undo(None);
+    assert_eq!(undone.exit(), 0, "{undone:?}");
+    assert_eq!(world.right.read("a"), b"first");
+    assert_eq!(world.right.read("b"), b"edited meanwhile");
+    assert_eq!(world.right.read("c"), b"the third");
+    assert_eq!(world.left.read("c"), b"second one");
+    assert_eq!(world.right.names(), ["a", "b", "c", "log", "log.1"]);
 }
 
 #[test]

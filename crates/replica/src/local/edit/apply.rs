@@ -22,6 +22,7 @@ impl<D: Disk> LocalEdit<D> {
         let at = self.at(&change.path)?;
         let applied = match (&change.from, &change.new) {
             (Some(From::Move(from)), Some(new)) => self.move_here(from, &at, change.old.as_ref(), new),
+            (Some(From::Exchange(with)), Some(new)) => self.exchange_here(with, &at, new),
             (Some(From::Link(from)), Some(new)) => self.link_here(from, &at, change.old.as_ref(), new),
             (Some(From::Trash(from)), Some(new)) => self.back_from_trash(from, &at, change.old.as_ref(), new),
             (Some(_), None) => Err(Fault::new(Kind::Invalid, "a move to nothing", &change.path)),

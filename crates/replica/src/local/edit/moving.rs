@@ -61,8 +61,53 @@ impl<D: Disk> LocalEdit<D> {
         held(&self.unsynced)
             .dirs
             .insert(from.parent().unwrap_or_default());
+        let now = self.settled(at, &seen, new)?;
+        Ok(Applied {
+            now: Some(now),
+            trashed,
+            was: self.tag(&source, &seen),
+        })
+    }
+
+    /// Exchanges what stands at `with` and at `at`: what is at `at` afterwards is what `new` speaks of. With its own name: what an
+    /// earlier exchange brought to `at` is looked at.
+    pub(super) fn exchange_here(&self, with: &RelPath, at: &At<D>, new: &Entry) -> Result<Applied> {
+        let (source, seen) = self.source(with, new)?;
+        if *with != at.path {
+            let gone = |fault: Fault| match fault.kind {
+                Kind::NotFound => changed("what should give its name is gone", &at.path),
+                _ => fault,
+            };
+            let there = self.disk.stat(at.dir(), &at.name).map_err(gone)?;
+            self.disk
+                .place(source.name(), at.name(), How::Exchange)
+                .map_err(gone)?;
+            let (came, went) = (
+                self.disk.stat(at.dir(), &at.name)?,
+                self.disk.stat(source.dir(), &source.name)?,
+            );
+            if (came.inode, went.inode) != (seen.inode, there.inode) {
+                self.disk.place(source.name(), at.name(), How::Exchange)?;
+                return Err(changed("what should be exchanged was replaced", with));
+            }
+            for path in [with, &at.path] {
+                self.routes.forget(path.as_bytes());
+            }
+            self.moved(source.step.spot.fs, &there, &went);
+            let parent = with.parent().unwrap_or_default();
+            held(&self.unsynced).dirs.insert(parent);
+        }
+        Ok(Applied {
+            now: Some(self.settled(at, &seen, new)?),
+            trashed: None,
+            was: self.tag(&source, &seen),
+        })
+    }
+
+    /// What was seen as `seen` has come to `at`: it gets its attributes. Says what stands there now.
+    fn settled(&self, at: &At<D>, seen: &Stat, new: &Entry) -> Result<Observation> {
         let after = self.disk.stat(at.dir(), &at.name)?;
-        self.moved(at.step.spot.fs, &seen, &after);
+        self.moved(at.step.spot.fs, seen, &after);
         let sure = new
             .meta()
             .and_then(|meta| meta.mtime)
@@ -74,11 +119,7 @@ impl<D: Disk> LocalEdit<D> {
         if let (false, true, Tag::Stamp(stamp)) = (sure, new.is_file(), &mut now.tag) {
             stamp.ctime = Time::NEVER;
         }
-        Ok(Applied {
-            now: Some(now),
-            trashed,
-            was: self.tag(&source, &seen),
-        })
+        Ok(now)
     }
 
     /// The tag of what was seen at `at`.
