@@ -8,7 +8,8 @@ use crate::merge::{Located, Triple};
 use crate::path::Slot;
 use crate::plan::{Mode, Pair, Policy, Row, Rule, Side};
 
-/// A directory in whose place another stands on a side: what stands below it under an old name may have come from elsewhere.
+/// A directory in whose place another stands on a side, or that the base does not know: what stands below it under an old name may have
+/// come from elsewhere, and what the base has below it may be what a killed run knew of it before it knew the directory.
 #[derive(Debug, Default)]
 pub struct Replaced {
     dir: Option<Slot>,
@@ -25,7 +26,8 @@ impl Replaced {
             base.zip(now[*side].as_ref())
                 .is_some_and(|(base, now)| crate::moves::replaced(base, now))
         };
-        self.dir = (slot.is_dir() && Side::BOTH.iter().any(replaced)).then(|| slot.clone());
+        let unknown = base.is_none();
+        self.dir = (slot.is_dir() && (unknown || Side::BOTH.iter().any(replaced))).then(|| slot.clone());
         false
     }
 }

@@ -315,6 +315,11 @@ impl Moves {
             .and_then(|moved| path.rebase(&moved.from, &moved.to))
     }
 
+    /// Where the base has a path once all directories have moved, when that is elsewhere.
+    fn renamed(&self, path: &RelPath) -> Option<RelPath> {
+        Side::BOTH.into_iter().find_map(|side| self.rebase(side, path))
+    }
+
     /// The moves that `on` has yet to follow.
     fn due(&self, on: Side) -> impl Iterator<Item = &Moved> {
         self.ordered
@@ -386,7 +391,9 @@ impl Moves {
         }
         let path = triple.slot.path();
         let is_dir = triple.slot.is_dir();
-        for side in Side::BOTH {
+        // What one side moved by itself is known better than by the directory that both sides renamed.
+        let first = file.map_or(Side::Left, |file| file.side);
+        for side in [first, first.other()] {
             let by_dir = self.rebase(side, &path);
             let explicit = file.filter(|file| file.side == side);
             let alike = explicit
@@ -413,12 +420,23 @@ impl Moves {
             let mut pieces = Vec::new();
             let to = Slot::of(&to, is_dir);
             if let Some(row) = base {
-                let reused = now[side].is_some() || (alike && now[side.other()].is_some());
+                // In a directory that is renamed its old name is no longer where the row lies: who comes there takes its place.
+                let behind = explicit.and_then(|_| self.renamed(&path));
+                let reused =
+                    behind.is_some() || now[side].is_some() || (alike && now[side.other()].is_some());
+                if let Some(behind) = behind.map(|behind| Slot::of(&behind, false)) {
+                    let was = Was {
+                        slot: behind.clone(),
+                        reused: false,
+                    };
+                    pieces.push((behind, Piece::Carried(Pair::new(None, None), was)));
+                }
                 let was = was.unwrap_or_else(|| Was {
                     slot: slot.clone(),
                     reused,
                 });
-                pieces.push((to.clone(), Piece::Base(row, was)));
+                let piece = if own_step { Piece::Base } else { Piece::Carried };
+                pieces.push((to.clone(), piece(row, was)));
             }
             if alike {
                 for side in Side::BOTH {
@@ -533,6 +551,9 @@ fn order(mut moves: Vec<Moved>, exchanges: Pair<bool>) -> Vec<Moved> {
 pub enum Piece {
     /// What was agreed on, and where the base has it.
     Base(Row, Was),
+    /// The same, of what only went along with a directory: something else may have been put over it there. Without any row: what
+    /// the base has there once the directory has moved, and what left it by itself.
+    Carried(Row, Was),
     /// What a side shows.
     Now(Side, Located),
 }
@@ -545,6 +566,7 @@ pub fn assemble(slot: Slot, pieces: impl IntoIterator<Item = Piece>) -> Triple {
         was: None,
         now: Pair::new(None, None),
     };
+    let mut carried = None;
     for piece in pieces {
         match piece {
             Piece::Base(row, was) => {
@@ -555,7 +577,21 @@ pub fn assemble(slot: Slot, pieces: impl IntoIterator<Item = Piece>) -> Triple {
                     triple.base = Some(row);
                 }
             }
+            Piece::Carried(row, was) => carried = Some((row, was)),
             Piece::Now(side, located) => triple.now[side] = Some(located),
+        }
+    }
+    if let (Some((row, was)), None) = (carried, &triple.was) {
+        let stands = Side::BOTH.iter().any(|side| triple.now[*side].is_some());
+        let known = Side::BOTH.iter().any(|side| row[*side].is_some());
+        (triple.base, triple.was) = if known {
+            (Some(row), Some(was))
+        } else {
+            (None, None)
+        };
+        if !known && !stands {
+            // Nobody has it any more, and the base is to forget it.
+            triple.base = Some(Pair::new(None, None));
         }
     }
     diff::learn(&mut triple);

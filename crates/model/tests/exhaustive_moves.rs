@@ -272,6 +272,9 @@ fn judge(space: &Space, share: usize, broken: &Mutex<Broken>) -> u64 {
                                 space.name(),
                                 trees::told_world(&case.world)
                             );
+                            if std::env::var_os("SYNCLINE_TELL_ALL").is_some() {
+                                println!("{law} SYNCLINE_CASE=\"{};{left};{right}\"", space.name());
+                            }
                             let mut broken = broken.lock().unwrap();
                             let known = broken.entry(law).or_insert((0, told.clone()));
                             known.0 += 1;
@@ -287,26 +290,27 @@ fn judge(space: &Space, share: usize, broken: &Mutex<Broken>) -> u64 {
     cases.into_inner()
 }
 
-/// `SYNCLINE_CASE="space;left;right"` tells the story of one case.
-fn story(space: &Space, left: usize, right: usize) {
+/// `SYNCLINE_CASE="space;left;right"` tells the story of one case, `SYNCLINE_CASE="space;left;right;steps"` also that of a run killed there.
+fn story(space: &Space, left: usize, right: usize, done: Option<usize>) {
     let case = space.case(left, right);
-    println!("{}", trees::told_world(&case.world));
     for (at, told) in [(Side::Left, left), (Side::Right, right)] {
         println!(" {at:?} {}", space.told(told));
     }
-    match merged(&case.world) {
-        Err(e) => println!("{e}"),
-        Ok((after, run)) => {
-            for (phase, settle, step) in &run.items {
-                let step: Vec<_> = step.iter().cloned().collect();
-                println!(
-                    " {phase:?} {} {:?} {}",
-                    settle.slot,
-                    settle.was,
-                    trees::told_steps(&step)
-                );
-            }
-            println!("{}", trees::told_world(&after));
+    let tell = |world: &World| {
+        println!("{}", trees::told_world(world));
+        let (after, run) = merged(world).inspect_err(|e| println!("{e}")).ok()?;
+        for (phase, settle, step) in &run.items {
+            let step: Vec<_> = step.iter().cloned().collect();
+            let steps = trees::told_steps(&step);
+            println!(" {phase:?} {} {:?} {steps}", settle.slot, settle.was);
+        }
+        println!("{}", trees::told_world(&after));
+        Some(run)
+    };
+    if let (Some(run), Some(done)) = (tell(&case.world), done) {
+        for commit in [Commit::Phases, Commit::Steps] {
+            println!("killed after {done} ({commit:?})");
+            tell(&carry_out(&case.world, &run, done, commit).unwrap());
         }
     }
     println!("{:#?}", check(&case));
@@ -323,6 +327,7 @@ fn exhaustive_with_identities() {
             all.iter().find(|space| space.name() == name).unwrap(),
             left,
             right,
+            parts.next().map(|steps| steps.parse().unwrap()),
         );
     }
     let share = match std::env::var("SYNCLINE_EXHAUSTIVE").as_deref() {

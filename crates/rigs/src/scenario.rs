@@ -1,4 +1,4 @@
-//! The six situations in which the program is killed.
+//! The situations in which the program is killed.
 //!
 //! Invariant: a scenario makes the same bytes, modes and times each time, so what an uncut run comes to is what every cut and healed run
 //! must come to, names of conflict copies included.
@@ -36,7 +36,7 @@ pub struct Scenario {
     pub conflict: bool,
 }
 
-/// All six.
+/// All of them.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "first-copy",
@@ -56,6 +56,13 @@ pub const ALL: &[Scenario] = &[
         name: "directory-rename",
         before: nested,
         edits: Some(directory_rename),
+        cutting: Cutting::Sync,
+        conflict: false,
+    },
+    Scenario {
+        name: "names-passed-on",
+        before: rotated,
+        edits: Some(names_passed_on),
         cutting: Cutting::Sync,
         conflict: false,
     },
@@ -195,6 +202,42 @@ fn directory_rename(left: &Path, right: &Path) -> Result<()> {
     fs::rename(left.join("c"), left.join("same"))?;
     fs::rename(right.join("c"), right.join("same"))?;
     put(right, "same/f3", 2, 644)
+}
+
+/// Logs that will be rotated, and two small directories.
+fn rotated(left: &Path, right: &Path) -> Result<()> {
+    agreed(left, right)?;
+    for (path, length) in [
+        ("log", 300),
+        ("log.1", 310),
+        ("log.2", 320),
+        ("x/one", 330),
+        ("y/two", 340),
+    ] {
+        put(left, path, 1, length)?;
+    }
+    Ok(())
+}
+
+/// Names that stay in use: a rotation, two files and two directories exchanged, and edits under the old names over there.
+fn names_passed_on(left: &Path, right: &Path) -> Result<()> {
+    let rename = |from: &str, to: &str| fs::rename(left.join(from), left.join(to));
+    for (from, to) in [("log.2", "log.3"), ("log.1", "log.2"), ("log", "log.1")] {
+        rename(from, to)?;
+    }
+    put(left, "log", 2, 305)?;
+    put(right, "log.1", 2, 315)?;
+    for (one, two) in [("b/f2", "b/f6"), ("x", "y")] {
+        rename(one, "aside")?;
+        rename(two, one)?;
+        rename("aside", two)?;
+    }
+    put(right, "b/f6", 2, 650)?;
+    put(right, "x/one", 2, 651)?;
+    put(right, "y/added", 1, 652)?;
+    // And a rotation over there, from a free end in another directory.
+    fs::rename(right.join("a/f0"), right.join("a/deep/f0"))?;
+    Ok(fs::rename(right.join("a/f4"), right.join("a/f0"))?)
 }
 
 fn file_against_directory(left: &Path, right: &Path) -> Result<()> {

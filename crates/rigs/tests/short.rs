@@ -46,6 +46,11 @@ fn s23_killed_while_a_directory_moves() {
 }
 
 #[test]
+fn s23_killed_while_names_are_passed_on() {
+    killed("names-passed-on");
+}
+
+#[test]
 fn s23_killed_while_a_run_is_taken_back() {
     killed("undo");
 }

@@ -551,7 +551,8 @@ impl<'a> Execution<'a> {
 
     /// What earlier steps of this run left at a slot is what later ones must expect there.
     fn refresh(&self, job: &mut Job) {
-        let Some(part) = self.parts.get(&job.item.slot) else {
+        // What goes to make room for something that comes to its slot is not a part of that.
+        let Some(part) = self.parts.get(&job.item.slot).filter(|_| job.item.sole.is_none()) else {
             return;
         };
         let made = |side: Side| {
@@ -759,7 +760,7 @@ impl<'a> Execution<'a> {
     fn settled(&self, rows: &mut Vec<(Slot, Option<Row>)>, slot: Slot, row: Option<Row>, was: Option<Was>) {
         let was = was.and_then(|was| {
             let now = self.name_now(was.slot.clone());
-            (now != slot && (now != was.slot || !was.reused)).then_some(now)
+            (now != slot && !was.reused).then_some(now)
         });
         rows.extend(was.map(|was| (was, None)));
         rows.push((slot, row));

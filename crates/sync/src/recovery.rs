@@ -54,11 +54,17 @@ impl Session {
 
     /// A move that was made and that the base does not know of: the base follows.
     async fn follow(&self, ahead: &Ahead) -> Result<()> {
-        let (Action::Move, Some(From::Move(from)), Some(new)) =
-            (ahead.action, &ahead.change.from, &ahead.change.new)
-        else {
+        let (Action::Move, Some(new)) = (ahead.action, &ahead.change.new) else {
             return Ok(());
         };
+        match &ahead.change.from {
+            Some(From::Move(from)) => self.follow_move(ahead, from, new).await,
+            Some(From::Exchange(with)) => self.follow_exchange(ahead, with, new).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn follow_move(&self, ahead: &Ahead, from: &RelPath, new: &Entry) -> Result<()> {
         let (side, to) = (ahead.side, &ahead.change.path);
         let (was, now) = (Slot::of(from, new.is_dir()), Slot::of(to, new.is_dir()));
         let Some(row) = self.base.row(&was)? else {
@@ -70,12 +76,25 @@ impl Session {
         let Some(found) = self.found(side, to).await? else {
             return Ok(());
         };
-        let inode = |seen: &Observation| seen.tag.stamp().map(|stamp| (stamp.fs, stamp.inode));
-        let known = row[side].as_ref().and_then(inode);
-        let same_inode = known.is_some() && known == inode(&found);
         let plain = new.is_file() && found.entry.size() == new.size() && bears(&found.entry, new);
-        if same_inode || plain || self.is(side, to, &found, new).await? {
+        if is_known(row[side].as_ref(), &found) || plain || self.is(side, to, &found, new).await? {
             self.base.rename(&was, &now)?;
+        }
+        Ok(())
+    }
+
+    /// Two changed names, and the base knows neither of it: it follows. One of them may have been edited since, so only their inodes tell.
+    async fn follow_exchange(&self, ahead: &Ahead, with: &RelPath, new: &Entry) -> Result<()> {
+        let (side, to) = (ahead.side, &ahead.change.path);
+        let (one, two) = (Slot::of(with, new.is_dir()), Slot::of(to, new.is_dir()));
+        let (Some(comes), Some(goes)) = (self.base.row(&one)?, self.base.row(&two)?) else {
+            return Ok(());
+        };
+        let Some(found) = self.found(side, to).await?.filter(|_| one != two) else {
+            return Ok(());
+        };
+        if is_known(comes[side].as_ref(), &found) && !is_known(goes[side].as_ref(), &found) {
+            self.base.exchange(&one, &two)?;
         }
         Ok(())
     }
@@ -199,6 +218,13 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether it is the same thing by its inode, edited perhaps.
+fn is_known(known: Option<&Observation>, found: &Observation) -> bool {
+    let inode = |seen: &Observation| seen.tag.stamp().map(|stamp| (stamp.fs, stamp.inode));
+    let known = known.and_then(inode);
+    known.is_some() && known == inode(found)
 }
 
 /// Whether an entry has the mode and time that another one asks for.

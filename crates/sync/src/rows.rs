@@ -165,6 +165,20 @@ impl Base {
         }
     }
 
+    /// The rows of two things of one kind change names.
+    pub fn exchange(&self, one: &Slot, two: &Slot) -> Result<()> {
+        if one.is_dir() {
+            let aside = Slot::of(&syncline_model::moves::aside(), true);
+            self.rename(two, &aside)?;
+            self.rename(one, two)?;
+            return self.rename(&aside, one);
+        }
+        let keys = [one, two].map(|slot| key(BASE, slot.as_bytes()));
+        let rows = [self.table.get(&keys[0])?, self.table.get(&keys[1])?];
+        let ([first, second], [a, b]) = (keys, rows);
+        self.table.write(vec![(first, b), (second, a)])
+    }
+
     fn carry(&self, from: &[u8], to: &[u8]) -> Result<()> {
         self.carry_rows(ANCESTOR, from, to, CARRIED_VERSIONS, None)?;
         self.carry_rows(BASE, from, to, CARRIED, Some(key(RENAME, from)))

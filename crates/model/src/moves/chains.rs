@@ -289,13 +289,19 @@ fn take(mut live: Vec<Candidate>, ground: Ground, directories: bool) -> Vec<Cand
             .filter(|candidate| !candidate.moved.alike)
             .map(|candidate| (candidate.moved.side, candidate.moved.lies.clone()))
             .collect();
+        let behind: HashSet<RelPath> = live
+            .iter()
+            .filter(|candidate| candidate.moved.alike)
+            .map(|candidate| candidate.moved.from.clone())
+            .collect();
         let before = live.len();
         live.retain_mut(|candidate| {
             let Candidate { moved, to, over, .. } = candidate;
             let leaves = leaving.contains(&(moved.side, moved.to.clone()));
             (moved.onto, *over) = (false, false);
             match to.other {
-                _ if moved.alike => return true,
+                // The base is renamed at once: what it has at the new name must be gone by then.
+                _ if moved.alike => return !directories || !to.used || behind.contains(&moved.to),
                 Standing::Follows => return true,
                 Standing::Apart => return false,
                 Standing::Untouched | Standing::Occupied | Standing::Replaced | Standing::Alike => {}

@@ -201,8 +201,8 @@ enum Told {
     Renamed(RelPath, RelPath),
     /// Two have changed names.
     Exchanged(RelPath, RelPath),
-    /// A move, of which the log tells before it is made.
-    Announced(Slot, Slot),
+    /// A move or an exchange, of which the log tells before it is made.
+    Announced(Side, From, Slot),
     /// A file has another name; what else is to be done with it is still to come.
     Moved(Was, Slot),
     Row(Option<Was>, Slot, Option<Row>),
@@ -239,8 +239,8 @@ pub fn carry_out(
             apply(&mut after, step)?;
             let path = step.change.path.clone();
             let whole = step.change.new.as_ref().is_some_and(Entry::is_dir);
-            if let Some(From::Move(from)) = &step.change.from {
-                news.push(Told::Announced(Slot::of(from, whole), Slot::of(&path, whole)));
+            if let Some(from) = &step.change.from {
+                news.push(Told::Announced(step.side, from.clone(), Slot::of(&path, whole)));
             }
             if let (Some(_), Some(was), false) = (&step.change.from, &settle.was, whole) {
                 news.push(Told::Moved(was.clone(), settle.slot.clone()));
@@ -279,11 +279,28 @@ fn in_circle(step: &Step) -> bool {
 /// What the next run does first: the base follows what was moved and not remembered.
 fn follow(world: &mut World, news: &[Told]) {
     for told in news {
-        if let Told::Announced(from, to) = told
-            && world.base.contains_key(from)
-            && !world.base.contains_key(to)
-        {
-            rename_rows(world, &vec![(from.path(), to.path())]);
+        let Told::Announced(side, from, to) = told else {
+            continue;
+        };
+        let inode =
+            |seen: Option<&Observation>| seen.and_then(|seen| seen.tag.stamp()).map(|stamp| stamp.inode);
+        match from {
+            From::Move(from) => {
+                let from = Slot::of(from, to.is_dir());
+                if world.base.contains_key(&from) && !world.base.contains_key(to) {
+                    rename_rows(world, &vec![(from.path(), to.path())]);
+                }
+            }
+            From::Exchange(with) => {
+                let with = Slot::of(with, to.is_dir());
+                let known = world.base.get(&with).and_then(|row| row[*side].as_ref());
+                let came = known.is_some() && inode(known) == inode(world.sides[*side].get(to));
+                if with != *to && came && world.base.contains_key(to) {
+                    let (a, b) = (with.path(), to.path());
+                    rename_rows(world, &vec![(a.clone(), b.clone()), (b, a)]);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -311,7 +328,7 @@ fn write(world: &mut World, news: &mut Vec<Told>, names: &mut Vec<Names>) {
             Told::Row(was, slot, row) => {
                 if let Some(was) = was {
                     let now = name_now(&was.slot, names);
-                    if now != slot && (now != was.slot || !was.reused) {
+                    if now != slot && !was.reused {
                         world.base.remove(&now);
                     }
                 }
@@ -352,14 +369,16 @@ fn rename_rows(world: &mut World, names: &Names) {
         let above = names.iter().filter(|(from, _)| path.is_within(from));
         above.max_by_key(|(from, _)| from.as_bytes().len()).cloned()
     };
-    let mut rows = BTreeMap::new();
+    // What comes to a name takes the place of what is known there.
+    let (mut rows, mut renamed) = (BTreeMap::new(), BTreeMap::new());
     for (slot, row) in std::mem::take(&mut world.base) {
         let path = slot.path();
-        let to = innermost(&path).and_then(|(from, to)| path.rebase(&from, &to));
-        if to.is_some() || !names.iter().any(|(_, to)| path.is_within(to)) {
-            rows.insert(Slot::of(&to.unwrap_or(path), slot.is_dir()), row);
-        }
+        match innermost(&path).and_then(|(from, to)| path.rebase(&from, &to)) {
+            Some(to) => renamed.insert(Slot::of(&to, slot.is_dir()), row),
+            None => rows.insert(slot, row),
+        };
     }
+    rows.extend(renamed);
     world.base = rows;
 }
 

@@ -174,6 +174,18 @@ fn a_file_moved_and_edited_and_one_moved_into_a_new_directory() {
 }
 
 #[test]
+fn a_name_put_over_another_and_an_edit_of_it_over_there() {
+    let world = World::synced(&[("b", "to be put over"), ("c", "moves over b")]);
+    world.left.rename("c", "b");
+    world.right.write("c", "edited under its old name");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.names(), ["b"]);
+    assert_eq!(world.left.read("b"), b"edited under its old name");
+    world.assert_settled();
+}
+
+#[test]
 fn a_directory_moved_into_one_that_was_removed_there() {
     let world = World::synced(&[("a/x", "moves"), ("b/y", "1"), ("c", "1")]);
     world.left.rename("a", "b/a");
