@@ -24,21 +24,23 @@ nextest:
 doc:
 	$(CARGO) test --locked --workspace --doc
 
-# All that takes hours: every triple of small trees, every kill point, a thousand power cuts, all that tests leave out.
+# All that takes hours: every triple of small trees, every kill point, a thousand power cuts, ten million entries, all that tests leave out.
 soak: ready-tests
 	$(CARGO) build --locked --release --workspace --bins
 	SYNCLINE_EXHAUSTIVE=all $(CARGO) test --locked --release -p syncline-model --test exhaustive_merge -- --nocapture
 	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-fail-fast
 	target/release/kill-rig
 	target/release/cut-rig --cuts 1000
+	target/release/memory-rig
 
 # Bugs switched back in, one after the other: each must be found.
 zoo: ready-tests
 	$(CARGO) run --locked -p syncline-rigs --bin zoo
 
 bench: ready-tests
-	$(CARGO) build --locked --release -p syncline-cli -p syncline-testkit --bins
+	$(CARGO) build --locked --release -p syncline-cli -p syncline-testkit -p syncline-rigs --bins
 	python3 bench/bench.py --binary target/release/syncline
+	target/release/memory-rig
 
 ready:
 	.ci/install build

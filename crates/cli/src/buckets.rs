@@ -9,14 +9,19 @@ use syncline_model::{Fault, Result};
 use syncline_replica::{BucketOptions, BucketReplica, Replica};
 use syncline_store::layers::Rate;
 use syncline_store::s3::Keys;
+use syncline_store::sorter::MakeSorter;
 use syncline_store::url::{S3Place, s3_place};
-use syncline_store::{Caps, FjallTable, Meter, OpenOptions, Store, Table};
+use syncline_store::{Caps, FjallTable, Meter, OpenOptions, Sorter, Store, Table};
 
 use crate::open::World;
 use crate::place::shown;
 
+/// Bytes of a listing that are sorted in memory.
+const SORTED_IN_MEMORY: usize = 16 << 20;
+
 impl World {
-    /// Opens the bucket at `url`. `home` is where this session keeps what it knows of it; without one nothing is kept.
+    /// Opens the bucket at `url`. `home` is where this session keeps what it knows of it; without one nothing is
+    /// kept, and listings are sorted in memory.
     pub async fn bucket(
         &self,
         url: &str,
@@ -42,7 +47,20 @@ impl World {
             dice: Arc::clone(&self.env.dice),
             read_only: false,
         };
-        Ok((Arc::new(BucketReplica::new(opened, options)?), meter))
+        let mut replica = BucketReplica::new(opened, options)?;
+        if let Some(state) = home.and_then(Path::parent) {
+            replica = replica.sorting_with(self.sorting_in(&state.join("scratch"))?);
+        }
+        Ok((Arc::new(replica), meter))
+    }
+
+    /// Sorts in the directory `scratch`, which is made if missing.
+    fn sorting_in(&self, scratch: &Path) -> Result<MakeSorter> {
+        let (disk, dir) = (Arc::clone(&self.files.disk), self.files.make_dirs(scratch)?);
+        Ok(Arc::new(move || {
+            let sorter = Sorter::with_budget(Arc::clone(&disk), dir.clone(), SORTED_IN_MEMORY);
+            Ok(Box::new(sorter))
+        }))
     }
 
     /// Opens the store at `url`; with `remembered`, what an earlier probe found is believed.

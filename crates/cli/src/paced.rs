@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use syncline_model::{
-    Content, Identity, Marker, Observation, Profile, RelPath, Result, Scope, Time, TrashRef,
-};
-use syncline_replica::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
+use syncline_model::{Observation, RelPath, Result};
+use syncline_replica::{Body, Layer, Replica};
 use syncline_store::layers::Rate;
 
 /// Reads from `inner` no faster than `rate`.
@@ -50,28 +48,11 @@ impl Body for PacedBody {
 }
 
 #[async_trait]
-impl Replica for Paced {
-    fn profile(&self) -> &Profile {
-        self.inner.profile()
+impl Layer for Paced {
+    fn below(&self) -> &dyn Replica {
+        &*self.inner
     }
-    async fn identity(&self) -> Result<Identity> {
-        self.inner.identity().await
-    }
-    async fn mark(&self, marker: &Marker) -> Result<()> {
-        self.inner.mark(marker).await
-    }
-    async fn clock(&self) -> Result<Option<Time>> {
-        self.inner.clock().await
-    }
-    async fn scan(&self, scope: &Scope) -> Result<Box<dyn Walk>> {
-        self.inner.scan(scope).await
-    }
-    async fn find(&self, path: &RelPath, scope: &Scope) -> Result<Option<Observation>> {
-        self.inner.find(path, scope).await
-    }
-    async fn digest(&self, path: &RelPath, expect: &Observation) -> Result<Content> {
-        self.inner.digest(path, expect).await
-    }
+
     async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>> {
         let inner = self.inner.read(path, expect, from).await?;
         Ok(Box::new(PacedBody {
@@ -79,23 +60,5 @@ impl Replica for Paced {
             rate: self.rate.clone(),
             ahead: Bytes::new(),
         }))
-    }
-    async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {
-        self.inner.edit(options).await
-    }
-    async fn trash(&self) -> Result<Vec<TrashRun>> {
-        self.inner.trash().await
-    }
-    async fn trash_list(&self, run: &str) -> Result<Box<dyn Walk>> {
-        self.inner.trash_list(run).await
-    }
-    async fn trash_read(&self, at: &TrashRef) -> Result<Box<dyn Body>> {
-        self.inner.trash_read(at).await
-    }
-    async fn trash_empty(&self, run: &str) -> Result<()> {
-        self.inner.trash_empty(run).await
-    }
-    async fn space(&self) -> Result<(Option<u64>, Option<u64>)> {
-        self.inner.space().await
     }
 }

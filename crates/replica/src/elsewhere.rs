@@ -12,14 +12,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use syncline_model::filter::Filter;
 use syncline_model::{
-    Change, Classes, Content, Entry, Fault, From, Identity, Kind, Marker, Meta, Name, Observation, Profile,
-    RelPath, Result, Scope, Seen, Slot, Time, TrashRef,
+    Change, Classes, Entry, Fault, From, Kind, Meta, Name, Observation, RelPath, Result, Scope, Seen, Time,
+    TrashRef,
 };
 
+use crate::layer::Layer;
 use crate::seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};
-
-/// Entries of one batch of a list.
-const BATCH: usize = 1024;
+use crate::walks::{Below, Merged};
 
 /// A part of another tree that holds trash: one directory for each run.
 #[derive(Clone)]
@@ -99,27 +98,14 @@ impl Elsewhere {
     }
 
     /// What it holds of a run, in order, under the paths that it had.
-    async fn list(&self, run: &str) -> Result<Vec<Seen>> {
+    async fn list(&self, run: &str) -> Result<Below> {
         let top = self.run(run)?;
         let scope = Scope {
             only: vec![top.clone()],
             ..whole(self.place.profile().classes)
         };
-        let mut walk = self.place.scan(&scope).await?;
-        let mut rows = Vec::new();
-        while let Some(batch) = walk.next().await? {
-            for Seen { slot, what } in batch {
-                if let Some(path) = slot
-                    .path()
-                    .rebase(&top, &RelPath::root())
-                    .filter(|path| !path.is_root())
-                {
-                    let slot = Slot::of(&path, slot.is_dir());
-                    rows.push(Seen { slot, what });
-                }
-            }
-        }
-        Ok(rows)
+        let walk = self.place.scan(&scope).await?;
+        Ok(Below { walk, top })
     }
 
     fn options(&self, run: &str) -> EditOptions {
@@ -131,32 +117,44 @@ impl Elsewhere {
         }
     }
 
-    /// Removes all that it holds of a run.
+    /// Removes all that it holds of a run: each directory once the walk has left it.
     async fn empty(&self, run: &str) -> Result<()> {
         let top = self.run(run)?;
-        let rows = self.list(run).await?;
         let scope = whole(self.place.profile().classes);
         let Some(dir) = self.place.find(&top, &scope).await? else {
             return Ok(());
         };
         let edit = self.place.edit(&self.options(run)).await?;
-        for Seen { slot, what } in rows.into_iter().rev() {
-            let path = slot
-                .path()
-                .rebase(&RelPath::root(), &top)
-                .ok_or_else(|| gone(&slot))?;
-            // A directory's time has moved since it was listed.
-            let old = if slot.is_dir() {
-                self.place.find(&path, &scope).await?.unwrap_or(what)
-            } else {
-                what
-            };
-            edit.apply(&removal(path, old), None).await?;
+        let mut walk = self.list(run).await?;
+        let mut within = vec![(top.clone(), dir)];
+        while let Some(batch) = walk.next().await? {
+            for Seen { slot, what } in batch {
+                let path = slot
+                    .path()
+                    .rebase(&RelPath::root(), &top)
+                    .ok_or_else(|| gone(&slot))?;
+                while let Some((dir, was)) = within.pop_if(|(dir, _)| !path.is_within(dir)) {
+                    self.remove_dir(&*edit, dir, was).await?;
+                }
+                if slot.is_dir() {
+                    within.push((path, what));
+                } else {
+                    edit.apply(&removal(path, what), None).await?;
+                }
+            }
         }
-        let dir = self.place.find(&top, &scope).await?.unwrap_or(dir);
-        edit.apply(&removal(top, dir), None).await?;
+        while let Some((dir, was)) = within.pop() {
+            self.remove_dir(&*edit, dir, was).await?;
+        }
         edit.flush().await?;
         edit.finish().await
+    }
+
+    /// Removes a directory, whose time has moved since it was listed.
+    async fn remove_dir(&self, edit: &dyn Edit, dir: RelPath, was: Observation) -> Result<()> {
+        let scope = whole(self.place.profile().classes);
+        let now = self.place.find(&dir, &scope).await?.unwrap_or(was);
+        edit.apply(&removal(dir, now), None).await.map(drop)
     }
 
     /// Takes in what `inner` holds of a run.
@@ -218,18 +216,9 @@ impl Elsewhere {
 
 /// The time at the beginning of a run's name, `20260131T235959.123Z`: a place may keep no times of directories.
 fn time_of(run: &str) -> Option<Time> {
-    let digits = |from: usize, to: usize| run.get(from..to)?.parse::<i64>().ok();
-    let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
-    // Days since 1970 of the Gregorian calendar, whose years begin in March here.
-    let (shifted, from_march) = (year - i64::from(month <= 2), (month + 9) % 12);
-    let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let seconds = digits(9, 11)? * 3600 + digits(11, 13)? * 60 + digits(13, 15)?;
-    Some(Time {
-        secs: days * 86_400 + seconds,
-        nanos: 0,
-    })
+    let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", run.get(..15)?).ok()?;
+    let secs = jiff::tz::Offset::UTC.to_timestamp(civil).ok()?.as_second();
+    Some(Time { secs, nanos: 0 })
 }
 
 fn removal(path: RelPath, old: Observation) -> Change {
@@ -265,30 +254,9 @@ impl TrashElsewhere {
 }
 
 #[async_trait]
-impl Replica for TrashElsewhere {
-    fn profile(&self) -> &Profile {
-        self.inner.profile()
-    }
-    async fn identity(&self) -> Result<Identity> {
-        self.inner.identity().await
-    }
-    async fn mark(&self, marker: &Marker) -> Result<()> {
-        self.inner.mark(marker).await
-    }
-    async fn clock(&self) -> Result<Option<Time>> {
-        self.inner.clock().await
-    }
-    async fn scan(&self, scope: &Scope) -> Result<Box<dyn Walk>> {
-        self.inner.scan(scope).await
-    }
-    async fn find(&self, path: &RelPath, scope: &Scope) -> Result<Option<Observation>> {
-        self.inner.find(path, scope).await
-    }
-    async fn digest(&self, path: &RelPath, expect: &Observation) -> Result<Content> {
-        self.inner.digest(path, expect).await
-    }
-    async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>> {
-        self.inner.read(path, expect, from).await
+impl Layer for TrashElsewhere {
+    fn below(&self) -> &dyn Replica {
+        &*self.inner
     }
 
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {
@@ -317,24 +285,20 @@ impl Replica for TrashElsewhere {
     }
 
     async fn trash_list(&self, run: &str) -> Result<Box<dyn Walk>> {
-        let mut rows: BTreeMap<Slot, Observation> = BTreeMap::new();
+        let mut merged = Merged::default();
+        let inner = match self.inner.trash_list(run).await {
+            Ok(walk) => merged.add(walk).await.map(|_| None)?,
+            Err(fault) if fault.is(Kind::NotFound) => Some(fault),
+            Err(fault) => return Err(fault),
+        };
         let mut held = false;
         for elsewhere in self.places() {
-            let found = elsewhere.list(run).await?;
-            held |= !found.is_empty();
-            rows.extend(found.into_iter().map(|seen| (seen.slot, seen.what)));
+            held |= merged.add(Box::new(elsewhere.list(run).await?)).await?;
         }
-        match self.inner.trash_list(run).await {
-            Ok(mut walk) => {
-                while let Some(batch) = walk.next().await? {
-                    rows.extend(batch.into_iter().map(|seen| (seen.slot, seen.what)));
-                }
-            }
-            Err(fault) if held && fault.is(Kind::NotFound) => {}
-            Err(fault) => return Err(fault),
+        match inner {
+            Some(fault) if !held => Err(fault),
+            _ => Ok(Box::new(merged)),
         }
-        let rows: Vec<Seen> = rows.into_iter().map(|(slot, what)| Seen { slot, what }).collect();
-        Ok(Box::new(Listed(rows.into_iter())))
     }
 
     async fn trash_read(&self, at: &TrashRef) -> Result<Box<dyn Body>> {
@@ -369,10 +333,6 @@ impl Replica for TrashElsewhere {
             self.inner.trash_empty(&run.run).await?;
         }
         Ok(())
-    }
-
-    async fn space(&self) -> Result<(Option<u64>, Option<u64>)> {
-        self.inner.space().await
     }
 }
 
@@ -422,17 +382,6 @@ impl Edit for EditElsewhere {
 
     async fn finish(&self) -> Result<()> {
         self.inner.finish().await
-    }
-}
-
-/// Rows as a walk.
-struct Listed(std::vec::IntoIter<Seen>);
-
-#[async_trait]
-impl Walk for Listed {
-    async fn next(&mut self) -> Result<Option<Vec<Seen>>> {
-        let batch: Vec<Seen> = self.0.by_ref().take(BATCH).collect();
-        Ok((!batch.is_empty()).then_some(batch))
     }
 }
 

@@ -4,10 +4,13 @@
 
 pub mod bucket;
 pub mod elsewhere;
+pub mod layer;
 pub mod local;
 pub mod seam;
+mod walks;
 
 pub use bucket::{BucketOptions, BucketReplica};
 pub use elsewhere::{Elsewhere, TrashElsewhere};
+pub use layer::Layer;
 pub use local::{LocalOptions, LocalReplica};
 pub use seam::{Applied, Body, Durability, Edit, EditOptions, Replica, Staged, TrashRun, Walk};

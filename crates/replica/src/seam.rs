@@ -91,7 +91,7 @@ pub struct TrashRun {
     pub time: Time,
 }
 
-/// A tree.
+/// A tree. No verb has a body of its own here: what wraps a tree would lose it without a word. See [`crate::layer::Layer`].
 #[async_trait]
 pub trait Replica: Send + Sync {
     /// What it is and can hold.
@@ -122,9 +122,7 @@ pub trait Replica: Send + Sync {
     /// Forgets the trash of a run for good.
     async fn trash_empty(&self, run: &str) -> Result<()>;
     /// Brings what runs displaced to where it belongs, if that is elsewhere. Called when a run has ended.
-    async fn tidy_trash(&self) -> Result<()> {
-        Ok(())
-    }
+    async fn tidy_trash(&self) -> Result<()>;
     /// Bytes in all and bytes free, where it tells.
     async fn space(&self) -> Result<(Option<u64>, Option<u64>)>;
 }

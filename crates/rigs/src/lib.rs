@@ -1,7 +1,8 @@
-//! Rigs that cut the real binary: killed at its system calls, cut from power, with known bugs switched back in.
+//! Rigs that cut the real binary: killed at its system calls, cut from power, with known bugs switched back in; and one that weighs
+//! the engine over trees that no disk here would hold.
 //!
 //! Invariant: the judge shares no code with what is judged. Trees are read through `std::fs`, as an auditor would read them, and the
-//! program is started as a person would start it. A rig that cut nothing is red.
+//! program is started as a person would start it. Memory is what the kernel says. A rig that cut nothing is red.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,6 +12,7 @@
 pub mod cut;
 pub mod image;
 pub mod kill;
+pub mod memory;
 pub mod program;
 pub mod scenario;
 pub mod trace;

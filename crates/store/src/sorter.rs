@@ -26,6 +26,27 @@ const HEAD: usize = 8;
 
 type Row = (Vec<u8>, Vec<u8>);
 
+/// Puts rows in order of their keys.
+pub trait Sort: Send {
+    /// Takes a row.
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
+    /// All rows in order; those with equal keys in the order in which they were pushed.
+    fn finish(self: Box<Self>) -> Result<Rows>;
+}
+
+/// Makes something that sorts.
+pub type MakeSorter = Arc<dyn Fn() -> Result<Box<dyn Sort>> + Send + Sync>;
+
+impl<D: Disk> Sort for Sorter<D> {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Self::push(self, key, value)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Rows> {
+        Self::finish(*self)
+    }
+}
+
 /// Where a row lies in the arena.
 struct Slot {
     /// The first bytes of the key, as a number that sorts like them: most comparisons end here.

@@ -21,6 +21,9 @@ use crate::rows::{Base, Remembered};
 use crate::shelf::{Guard, Shelf};
 use crate::trust::Trust;
 
+/// Rows of the base that are written at once where nothing else is to be done.
+const BATCH_ROWS: usize = 8192;
+
 /// Two replicas and what was last agreed on.
 pub struct Session {
     pub(crate) sides: Pair<Arc<dyn Replica>>,
@@ -363,12 +366,21 @@ impl Session {
         Ok(report)
     }
 
-    /// Rows that changed without a step (touched files, both edited alike): only the base moves.
+    /// Rows that changed without a step (touched files, both edited alike): only the base moves. Many batches are as good as one: a name that
+    /// is left is left in the batch that writes the new one.
     async fn remember_agreed(&self, draft: Draft<'_>, trust: Trust, options: &Options) -> Result<()> {
         let mut plan = draft.finish()?;
         let mut rows = Vec::new();
-        while let Some((phase, item)) = plan.next()? {
-            // Written in one batch, so nothing has to be renamed beforehand.
+        loop {
+            let item = plan.next()?;
+            if item.is_none() || rows.len() >= BATCH_ROWS {
+                let rows = std::mem::take(&mut rows);
+                if options.merger.is_some() {
+                    crate::merging::keep_agreed(&self.sides, &self.base, &rows).await?;
+                }
+                self.base.write(rows)?;
+            }
+            let Some((phase, item)) = item else { return Ok(()) };
             let Some((row, was)) = item.sole.filter(|_| phase != Phase::Behind) else {
                 continue;
             };
@@ -376,10 +388,6 @@ impl Session {
             rows.extend(was.and_then(Was::vacated).map(|was| (was, None)));
             rows.push((item.slot, row));
         }
-        if options.merger.is_some() {
-            crate::merging::keep_agreed(&self.sides, &self.base, &rows).await?;
-        }
-        self.base.write(rows)
     }
 
     /// Begins to edit both sides.

@@ -7,8 +7,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use syncline_model::{Fault, Kind, Result};
+pub use syncline_store::sorter::Sort;
 use syncline_store::sorter::Sorter;
-use syncline_store::{Disk, Found, Rows, Sync};
+use syncline_store::{Disk, Found, Sync};
 
 /// Longest record that is believed, in bytes.
 const RECORD_MAX: usize = 16 << 20;
@@ -36,14 +37,6 @@ pub trait Log: Send {
     fn append(&mut self, record: &[u8]) -> Result<()>;
     /// Returns when all records survive a power cut.
     fn sync(&mut self) -> Result<()>;
-}
-
-/// Sorts rows, on disk when they are many.
-pub trait Sort: Send {
-    /// Adds a row.
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
-    /// The rows in order; equal keys in the order they came.
-    fn finish(self: Box<Self>) -> Result<Rows>;
 }
 
 /// Held as long as the lock is.
@@ -221,22 +214,11 @@ impl<D: Disk> Shelf for DiskShelf<D> {
     }
 
     fn sorter(&self) -> Result<Box<dyn Sort>> {
-        Ok(Box::new(DiskSort(Sorter::with_budget(
+        Ok(Box::new(Sorter::with_budget(
             self.disk.clone(),
             self.sub("scratch")?,
             SORT_BUDGET,
-        ))))
-    }
-}
-
-struct DiskSort<D: Disk>(Sorter<D>);
-
-impl<D: Disk> Sort for DiskSort<D> {
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.0.push(key, value)
-    }
-    fn finish(self: Box<Self>) -> Result<Rows> {
-        Ok(Box::new(self.0.finish()?))
+        )))
     }
 }
 

@@ -33,12 +33,12 @@ use syncline_model::{
     Classes, Clock, Content, Dice, Entry, Fault, Identity, Kind, Marker, Observation, Profile, RelPath,
     Result, Scope, Slot, Tag, Time, TrashRef,
 };
+use syncline_store::sorter::MakeSorter;
 use syncline_store::{Blob, Store, Table};
 
 use crate::seam::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
 use dirs::Dirs;
 use overlay::Overlay;
-pub use pile::{MakeSorter, SortRows};
 use tables::Tables;
 
 /// Largest target of a symbolic link that is read.
@@ -335,5 +335,9 @@ impl Replica for BucketReplica {
     async fn space(&self) -> Result<(Option<u64>, Option<u64>)> {
         let space = self.shared.store.space().await?;
         Ok((space.total, space.free))
+    }
+
+    async fn tidy_trash(&self) -> Result<()> {
+        Ok(())
     }
 }

@@ -2,45 +2,19 @@
 //!
 //! Invariant: items come out in the order of slots, those of one slot together, all of them or an error.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use syncline_model::{Fault, Kind, Result, Slot, Tag, Time};
-use syncline_store::sorter::Sorter;
-use syncline_store::{Blob, Disk, Rows};
+use syncline_store::sorter::Sort;
+use syncline_store::{Blob, Rows};
 
 use super::Shared;
 use super::metadata::Metadata;
-
-/// Puts rows in order of their keys.
-pub trait SortRows: Send {
-    /// Takes one row.
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
-    /// All rows, in order.
-    fn finish(self: Box<Self>) -> Result<Rows>;
-}
-
-impl<D: Disk> SortRows for Sorter<D>
-where
-    Self: Send,
-{
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        Sorter::push(self, key, value)
-    }
-
-    fn finish(self: Box<Self>) -> Result<Rows> {
-        Sorter::finish(*self)
-    }
-}
-
-/// Makes a sorter for one listing.
-pub type MakeSorter = Arc<dyn Fn() -> Result<Box<dyn SortRows>> + Send + Sync>;
 
 /// Rows sorted in memory.
 #[derive(Default)]
 struct InMemory(Vec<(Vec<u8>, Vec<u8>)>);
 
-impl SortRows for InMemory {
+impl Sort for InMemory {
     fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.0.push((key.to_vec(), value.to_vec()));
         Ok(())
@@ -85,7 +59,7 @@ fn bug(why: impl std::fmt::Display) -> Fault {
 }
 
 /// See the module.
-pub(super) struct Pile(Box<dyn SortRows>);
+pub(super) struct Pile(Box<dyn Sort>);
 
 impl Pile {
     pub fn new(shared: &Shared) -> Result<Self> {

@@ -340,7 +340,7 @@ impl<D: Disk> Replica for LocalReplica<D> {
     }
 
     async fn trash_list(&self, run: &str) -> Result<Box<dyn Walk>> {
-        self.list_trash(run)
+        self.list_trash(run).await
     }
 
     async fn trash_read(&self, at: &TrashRef) -> Result<Box<dyn Body>> {
@@ -355,5 +355,9 @@ impl<D: Disk> Replica for LocalReplica<D> {
     async fn space(&self) -> Result<(Option<u64>, Option<u64>)> {
         let space = self.disk.space(&self.routes.root.spot.dir)?;
         Ok((Some(space.total), Some(space.free)))
+    }
+
+    async fn tidy_trash(&self) -> Result<()> {
+        Ok(())
     }
 }

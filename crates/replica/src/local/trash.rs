@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use syncline_model::replica::Links;
-use syncline_model::{Classes, Fault, Kind, Name, RelPath, Result, Seen, TrashRef};
+use syncline_model::{Classes, Fault, Kind, Name, RelPath, Result, TrashRef};
 use syncline_store::Disk;
 
 use super::LocalReplica;
@@ -20,6 +19,7 @@ use super::route::{Routes, Step};
 use super::scan::LocalWalk;
 use super::tree::remove_tree;
 use crate::seam::{Body, TrashRun, Walk};
+use crate::walks::Merged;
 
 /// The trash of `run`, part by part, each with the device it lies on.
 fn parts<D: Disk>(routes: &Routes<D>, run: &Name) -> Result<Vec<Arc<Routes<D>>>> {
@@ -59,38 +59,6 @@ pub(crate) fn find<D: Disk>(
     Err(gone(path))
 }
 
-/// Several walks as one; what stands in more than one of them (a directory on the way) comes once.
-struct Merged {
-    walks: Vec<(Box<dyn Walk>, std::vec::IntoIter<Seen>)>,
-}
-
-#[async_trait]
-impl Walk for Merged {
-    async fn next(&mut self) -> Result<Option<Vec<Seen>>> {
-        let mut out = Vec::new();
-        while out.len() < 1024 {
-            for (walk, rows) in &mut self.walks {
-                while rows.len() == 0 {
-                    let Some(batch) = walk.next().await? else { break };
-                    *rows = batch.into_iter();
-                }
-            }
-            let heads = self.walks.iter().filter_map(|(_, rows)| rows.as_slice().first());
-            let Some(slot) = heads.map(|seen| &seen.slot).min().cloned() else {
-                break;
-            };
-            let mut first = None;
-            for (_, rows) in &mut self.walks {
-                if rows.as_slice().first().is_some_and(|seen| seen.slot == slot) {
-                    first = first.or(rows.next());
-                }
-            }
-            out.extend(first);
-        }
-        Ok((!out.is_empty()).then_some(out))
-    }
-}
-
 impl<D: Disk> LocalReplica<D> {
     pub(super) fn trash_runs(&self) -> Result<Vec<TrashRun>> {
         let mut runs = BTreeMap::new();
@@ -119,8 +87,8 @@ impl<D: Disk> LocalReplica<D> {
         Ok(runs)
     }
 
-    pub(super) fn list_trash(&self, run: &str) -> Result<Box<dyn Walk>> {
-        let mut walks = Vec::new();
+    pub(super) async fn list_trash(&self, run: &str) -> Result<Box<dyn Walk>> {
+        let (mut merged, mut held) = (Merged::default(), false);
         for routes in parts(&self.routes, &run_name(run)?)? {
             let view = View {
                 filter: Arc::default(),
@@ -139,12 +107,13 @@ impl<D: Disk> LocalReplica<D> {
             };
             let top = lister.list(None)?;
             let walk: Box<dyn Walk> = Box::new(LocalWalk::new(lister, top, 0, &self.options.spawn));
-            walks.push((walk, Vec::new().into_iter()));
+            merged.add(walk).await?;
+            held = true;
         }
-        if walks.is_empty() {
+        if !held {
             return Err(gone(run));
         }
-        Ok(Box::new(Merged { walks }))
+        Ok(Box::new(merged))
     }
 
     pub(super) fn read_trash(&self, at: &TrashRef) -> Result<Box<dyn Body>> {
