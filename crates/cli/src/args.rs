@@ -114,7 +114,7 @@ pub struct RuleArgs {
     #[arg(long, value_name = "FILE")]
     pub filter_from: Vec<PathBuf>,
     /// Most removals and overwrites of a run on a side: N, N% or none
-    #[arg(long, value_name = "N|N%|none")]
+    #[arg(allow_hyphen_values = true, long, value_name = "N|N%|none")]
     pub max_delete: Option<Brake>,
     /// Do not carry out removals there: left, right or both
     #[arg(long, value_name = "SIDE")]
@@ -153,10 +153,10 @@ pub struct RuleArgs {
     #[arg(long)]
     pub acls: bool,
     /// Copies at once
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(allow_hyphen_values = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// Bytes a second, such as 500K or 10M
-    #[arg(long, value_name = "RATE")]
+    #[arg(allow_hyphen_values = true, long, value_name = "RATE")]
     pub bandwidth: Option<Rate>,
 }
 
@@ -171,10 +171,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
     /// Begin nothing new after this time
-    #[arg(long, value_name = "T")]
+    #[arg(allow_hyphen_values = true, long, value_name = "T")]
     pub soft_time_limit: Option<Span>,
     /// Stop at once after this time
-    #[arg(long, value_name = "T")]
+    #[arg(allow_hyphen_values = true, long, value_name = "T")]
     pub time_limit: Option<Span>,
     /// Compare bytes even where size, times and tags say unchanged
     #[arg(long)]
@@ -195,16 +195,16 @@ pub struct ActArgs {
     #[arg(short = 'n', long)]
     pub dry_run: bool,
     /// Begin nothing new after this time
-    #[arg(long, value_name = "T")]
+    #[arg(allow_hyphen_values = true, long, value_name = "T")]
     pub soft_time_limit: Option<Span>,
     /// Stop at once after this time
-    #[arg(long, value_name = "T")]
+    #[arg(allow_hyphen_values = true, long, value_name = "T")]
     pub time_limit: Option<Span>,
     /// Copies at once
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(allow_hyphen_values = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// Bytes a second, such as 500K or 10M
-    #[arg(long, value_name = "RATE")]
+    #[arg(allow_hyphen_values = true, long, value_name = "RATE")]
     pub bandwidth: Option<Rate>,
 }
 

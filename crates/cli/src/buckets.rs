@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use syncline_model::{Fault, Result};
-use syncline_replica::{BucketOptions, BucketReplica, Replica};
+use syncline_replica::{Accounts, BucketOptions, BucketReplica, Replica};
 use syncline_store::layers::Rate;
 use syncline_store::s3::Keys;
 use syncline_store::sorter::MakeSorter;
@@ -47,7 +47,7 @@ impl World {
             dice: Arc::clone(&self.env.dice),
             read_only: false,
         };
-        let mut replica = BucketReplica::new(opened, options)?;
+        let mut replica = BucketReplica::new(opened, options)?.naming_owners(self.accounts());
         if let Some(state) = home.and_then(Path::parent) {
             replica = replica.sorting_with(self.sorting_in(&state.join("scratch"))?);
         }
@@ -61,6 +61,15 @@ impl World {
             let sorter = Sorter::with_budget(Arc::clone(&disk), dir.clone(), SORTED_IN_MEMORY);
             Ok(Box::new(sorter))
         }))
+    }
+
+    /// The accounts of this machine, as far as its files tell; others go by number.
+    fn accounts(&self) -> Accounts {
+        let text = |path: &str| {
+            let read = self.files.read(Path::new(path)).ok().flatten();
+            read.map(|text| text.bytes).unwrap_or_default()
+        };
+        Accounts::parse(&text("/etc/passwd"), &text("/etc/group"))
     }
 
     /// Opens the store at `url`; with `remembered`, what an earlier probe found is believed.

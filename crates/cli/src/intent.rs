@@ -317,6 +317,12 @@ fn part(
 }
 
 fn sync_places(places: Vec<OsString>) -> Result<Which> {
+    for (place, name) in places.iter().zip(["LEFT", "RIGHT"]) {
+        if place.is_empty() {
+            return Err(Fault::new(Kind::Invalid, format!("{name} is empty"), "")
+                .hint("name a directory or a bucket for each side"));
+        }
+    }
     let mut places = places.into_iter();
     match (places.next(), places.next(), places.next()) {
         (None, ..) => Ok(Which::Here),

@@ -8,7 +8,7 @@ use syncline_sync::Options;
 
 use crate::args::{FilterArg, RuleArgs};
 use crate::open::World;
-use crate::place::shown;
+use crate::place::{of_option, shown};
 use crate::values::{Brake, ConflictRule, DurabilityWord, LinksWord, ModeWord, Rate, SidesWord};
 
 /// Options of a session; in files each has the name that it has on the command line.
@@ -128,7 +128,7 @@ impl Kept {
     /// A place of trash that was typed is meant from where one stands; it is kept by its whole name.
     pub fn name_trash(&mut self, world: &World) -> Result<()> {
         if let Some(text) = &self.trash {
-            let place = world.place(text.as_ref())?;
+            let place = world.place(text.as_ref()).map_err(of_option("--trash"))?;
             let whole = place.text.into_string();
             self.trash = Some(whole.map_err(|text| {
                 Fault::new(Kind::Invalid, "the trash's place is named in UTF-8", shown(&text))

@@ -130,6 +130,14 @@ fn run(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
 async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
     let Intent { setting, act } = intent;
     let files = Files::new();
+    if let Err(fault) = files.dir(&setting.base) {
+        return Err(match fault.kind {
+            Kind::NotFound | Kind::Changed => {
+                Fault::new(Kind::Invalid, "-C: this is no directory", fault.at).hint("name one that is there")
+            }
+            _ => fault,
+        });
+    }
     let config = match (&setting.config, &act) {
         (None, Act::ConfigCheck) => {
             return Err(Fault::new(

@@ -86,6 +86,14 @@ pub fn masked(text: &str) -> String {
     out
 }
 
+/// Says which option a value came with.
+pub fn of_option(option: &str) -> impl Fn(Fault) -> Fault {
+    move |mut fault| {
+        fault.what = format!("{option}: {}", fault.what);
+        fault
+    }
+}
+
 /// Reads a place. `base` is the directory that relative names start from.
 pub fn parse(text: &OsStr, base: &Path, config: &Config) -> Result<Place> {
     if text.is_empty() {

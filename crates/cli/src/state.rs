@@ -135,7 +135,17 @@ impl States {
 
     fn read(&self, dir: PathBuf) -> Result<Option<Known>> {
         let path = dir.join(RECORD);
-        let Some(text) = self.files.read(&path)? else {
+        let read = self.files.read(&path).map_err(|fault| match fault.kind {
+            // Something else than a directory stands there or above.
+            Kind::Changed => Fault::new(
+                Kind::Invalid,
+                "this is no directory for state",
+                shown(self.root.as_os_str()),
+            )
+            .hint("name a directory with --state DIR or SYNCLINE_STATE; it is made if missing"),
+            _ => fault,
+        });
+        let Some(text) = read? else {
             return Ok(None);
         };
         let broken = |why: &str| {

@@ -11,7 +11,7 @@ use syncline_replica::{Elsewhere, Replica, TrashElsewhere};
 use syncline_store::layers::{Meter, Rate};
 
 use crate::open::{How, World};
-use crate::place::{At, Place, shown};
+use crate::place::{At, Place, of_option, shown};
 use crate::roots::{self, Root};
 
 const PLACES: &str = "trash-places";
@@ -77,7 +77,7 @@ impl World {
         let mut texts: Vec<String> = known.lines().map(str::to_owned).collect();
         let mut goes = false;
         if let Some(text) = &how.trash {
-            let place = self.place(text.as_ref())?;
+            let place = self.place(text.as_ref()).map_err(of_option("--trash"))?;
             apart(self, &place, places)?;
             let text = place
                 .text
@@ -107,6 +107,7 @@ impl World {
                 }
                 // Where only old trash lies does not stop a sync.
                 Err(_) if !wanted => {}
+                Err(fault) if goes && number == 0 => return Err(of_option("--trash")(fault)),
                 Err(fault) => return Err(fault),
             }
         }
@@ -146,7 +147,7 @@ fn apart(world: &World, trash: &Place, places: &Pair<Place>) -> Result<()> {
         let (Some(a), Some(b)) = (trash.dir(), place.dir()) else {
             continue;
         };
-        let a = Root::look(&world.files, a)?.path;
+        let a = Root::look(&world.files, a).map_err(of_option("--trash"))?.path;
         if a.starts_with(b) || b.starts_with(&a) {
             let what = format!("{} and {} lie within each other", trash.label(), place.label());
             return Err(Fault::new(Kind::Invalid, what, "--trash").hint("name a place outside of both sides"));

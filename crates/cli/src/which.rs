@@ -73,9 +73,14 @@ impl Meant {
 /// `typed`, starting from `stand` below `root`, without `.` and `..`. Nothing in it is a pattern (scenario S18).
 fn below(typed: &OsStr, root: &Path, stand: &RelPath) -> Result<RelPath> {
     let outside = || {
-        Fault::new(Kind::Invalid, "this path lies outside", shown(typed))
-            .hint("paths are given below the roots")
+        Fault::new(Kind::Invalid, "this path lies outside", shown(typed)).hint(
+            "a PATH of --only, push, pull, resolve or restore lies below the roots, or within the left one",
+        )
     };
+    if typed.is_empty() {
+        return Err(Fault::new(Kind::Invalid, "an empty PATH", "")
+            .hint("name one below the roots; without --only PATH or PATH everything is meant"));
+    }
     let path = Path::new(typed);
     let (mut at, rest) = if path.is_absolute() {
         (RelPath::root(), path.strip_prefix(root).map_err(|_| outside())?)

@@ -348,3 +348,39 @@ fn b7_directories_deep_down_side_by_side_come_once() {
     desk.ends(0, &["clone", "s3://team", "ben"]);
     assert_eq!(desk.tree("anna"), desk.tree("ben"));
 }
+
+#[test]
+fn leave_takes_the_marker_of_a_bucket_away_with_the_last_who_knows_it() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "x");
+    std::os::unix::fs::symlink("x", desk.path("anna/link")).unwrap();
+    desk.ends(0, &["sync", "anna", "s3://team/docs"]);
+    // The same machine twice, and another one.
+    desk.dir("second");
+    desk.ends(0, &["sync", "second", "s3://team/docs"]);
+    desk.dir("ben");
+    fn bens<'w>(words: &[&'w str]) -> Vec<&'w str> {
+        [words, &["--state", "bens-state"]].concat()
+    }
+    desk.ends(0, &bens(&["sync", "ben", "s3://team/docs"]));
+    let said = desk.ends(0, &["leave", "anna", "s3://team/docs"]);
+    assert!(said.out.contains("its marker stays"), "{}", said.out);
+    let said = desk.ends(0, &["leave", "second", "s3://team/docs"]);
+    assert!(said.out.contains("its marker stays"), "{}", said.out);
+    // Whoever stays notices nothing.
+    desk.write("ben/y", "y");
+    desk.ends(0, &bens(&["sync", "ben", "s3://team/docs"]));
+    let said = desk.ends(0, &bens(&["leave", "ben", "s3://team/docs"]));
+    assert!(said.out.contains("its marker has gone"), "{}", said.out);
+    // What it holds is whole, links and all, and whoever comes begins anew.
+    let said = desk.ends(0, &["init", "s3://team/docs", "new"]);
+    assert!(
+        said.out.contains("at least 3 entries") && !said.out.contains("synced before"),
+        "{}",
+        said.out
+    );
+    desk.ends(0, &["-C", "new", "sync"]);
+    assert_eq!(desk.tree("new"), desk.tree("ben"));
+    assert!(desk.path("new/link").is_symlink());
+}

@@ -199,3 +199,45 @@ fn output_that_cannot_be_written_is_no_success() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn what_an_option_cannot_take_is_said_with_the_option_and_a_way_on() {
+    let desk = Desk::new();
+    desk.write("a/x", "x");
+    desk.dir("b");
+    desk.ends(0, &["sync", "a", "b"]);
+    for (words, said) in [
+        (&["sync", "a", "b", "--trash", ""][..], &["--trash", "empty"][..]),
+        (&["sync", "a", "b", "--trash", "s3://"], &["--trash", "no bucket"]),
+        (&["sync", "a", "b", "--state", ""], &["--state"]),
+        (&["sync", "a", "b", "--state", "a/x"], &["--state", "a/x"]),
+        (&["sync", "", "b"], &["LEFT is empty"]),
+        (&["sync", "a", ""], &["RIGHT is empty"]),
+        (&["sync", "a", "b", "--only", ""], &["--only", "empty"]),
+        (
+            &["sync", "a", "b", "--only", "../x"],
+            &["--only", "../x", "outside"],
+        ),
+        (&["restore", ""], &["empty PATH"]),
+        (&["sync", "a", "b", "--plan", "gone/p"], &["--plan", "gone/p"]),
+        (&["apply", "gone"], &["gone", "--plan"]),
+        (&["-C", "gone", "sync"], &["-C", "gone"]),
+        (&["undo", "gone"], &["gone", "syncline log"]),
+        (&["sync", "a", "b", "--time-limit", "-1"], &["--time-limit", "-1"]),
+        (&["sync", "a", "b", "--jobs", "-1"], &["--jobs", "-1"]),
+        (&["sync", "a", "b", "--max-delete", "-1"], &["--max-delete", "-1"]),
+        (&["sync", "a", "b", "--bandwidth", "-1"], &["--bandwidth", "-1"]),
+    ] {
+        let ended = desk.run(words);
+        assert_eq!(ended.code, 64, "{words:?}\n{}", ended.err);
+        for word in said {
+            assert!(ended.err.contains(word), "{word:?} for {words:?}\n{}", ended.err);
+        }
+    }
+    let ended = desk.ends(4, &["sync", "a", "b", "--trash", "gone/x"]);
+    assert!(
+        ended.err.contains("--trash") && ended.err.contains("gone/x"),
+        "{}",
+        ended.err
+    );
+}

@@ -65,6 +65,12 @@ impl<L: Layer> Replica for L {
     async fn digest(&self, path: &RelPath, expect: &Observation) -> Result<Content> {
         self.below().digest(path, expect).await
     }
+    async fn gave_way(&self, path: &RelPath, was: &Observation) -> Result<bool> {
+        self.below().gave_way(path, was).await
+    }
+    async fn leave(&self) -> Result<bool> {
+        self.below().leave().await
+    }
     async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>> {
         Layer::read(self, path, expect, from).await
     }

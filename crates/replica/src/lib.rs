@@ -9,7 +9,7 @@ pub mod local;
 pub mod seam;
 mod walks;
 
-pub use bucket::{BucketOptions, BucketReplica};
+pub use bucket::{Accounts, BucketOptions, BucketReplica};
 pub use elsewhere::{Elsewhere, TrashElsewhere};
 pub use layer::Layer;
 pub use local::{LocalOptions, LocalReplica};

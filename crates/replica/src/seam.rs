@@ -111,6 +111,12 @@ pub trait Replica: Send + Sync {
     async fn digest(&self, path: &RelPath, expect: &Observation) -> Result<Content>;
     /// Opens the file at `path`, from byte `from` on; `Changed` unless it is `expect`.
     async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>>;
+    /// False when `was`, which we ourselves had put at `path`, stands there no longer, and nobody is known to have seen it before it went.
+    /// Asked only of a place where a write cannot be conditional.
+    async fn gave_way(&self, path: &RelPath, was: &Observation) -> Result<bool>;
+    /// Ends our part in a place that others may use: what only we left behind there goes, what tells others of the tree stays. True when
+    /// nobody else is known there, and the marker has gone too.
+    async fn leave(&self) -> Result<bool>;
     /// Begins to edit. One edit at a time. Clears what dead runs left in the stage.
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>>;
     /// Runs that have trash here, oldest first.

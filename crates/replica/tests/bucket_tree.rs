@@ -476,3 +476,25 @@ async fn a_large_listing_is_sorted_on_disk() {
         expected
     );
 }
+
+#[tokio::test]
+async fn s16_owners_go_by_name_then_by_number() {
+    let store = Arc::new(MemStore::new());
+    let accounts = |users: &str| syncline_replica::Accounts::parse(users.as_bytes(), b"");
+    let number = meta().owner.unwrap().uid;
+    let here = replica(&store, "one").naming_owners(accounts(&format!("anna:x:{number}:1::/:/bin/sh\n")));
+    let edit = here.edit(&run("r")).await.unwrap();
+    put(&edit, "f", None, b"1").await;
+    edit.finish().await.unwrap();
+    let owner =
+        |seen: Option<syncline_model::Observation>| seen.unwrap().entry.meta().unwrap().owner.unwrap();
+    assert_eq!(owner(find(&here, "f").await).uid, number);
+    // Where she has another number, and where nobody is called so.
+    let there = replica(&store, "two").naming_owners(accounts("anna:x:4711:1::/:/bin/sh\n"));
+    assert_eq!(owner(find(&there, "f").await).uid, 4711);
+    assert_eq!(owner(find(&there, "f").await).gid, meta().owner.unwrap().gid);
+    let seen = rows(there.scan(&scope()).await.unwrap()).await;
+    assert_eq!(owner(Some(seen[0].what.clone())).uid, 4711);
+    let elsewhere = replica(&store, "three").naming_owners(accounts("ben:x:4711:1::/:/bin/sh\n"));
+    assert_eq!(owner(find(&elsewhere, "f").await).uid, number);
+}

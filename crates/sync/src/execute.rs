@@ -94,8 +94,12 @@ pub struct Execution<'a> {
     unmoved: Vec<RelPath>,
     /// Directories that could not be made for want of room.
     unmade: Unmade,
+    /// What of attributes both sides hold: what the base says was seen through these.
+    classes: Classes,
     /// What waits for room on each side.
     waiting: Pair<Option<Waiting>>,
+    /// The first device that may not be made on each side, and how many there are.
+    devices: Pair<Option<(RelPath, u64)>>,
     /// The tag of what was made last, when it proves something.
     made: Option<Tag>,
     /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
@@ -149,6 +153,7 @@ impl<'a> Execution<'a> {
     ) -> Self {
         Self {
             env,
+            classes: crate::planning::classes(options, &hands.sides),
             options,
             monitor,
             stop,
@@ -170,6 +175,7 @@ impl<'a> Execution<'a> {
             unmoved: Vec::new(),
             unmade: Unmade::new(),
             waiting: Pair::default(),
+            devices: Pair::default(),
             made: None,
             blocked: HashSet::new(),
         }
@@ -590,7 +596,7 @@ impl<'a> Execution<'a> {
             }
             Err(fault) => {
                 self.failed.insert(job.item.slot.clone());
-                if !self.met_no_room(&job.step, &fault) {
+                if !self.met_no_room(&job.step, &fault) && !self.met_no_devices(&job.step, &fault) {
                     self.problem(&job.step, &fault);
                 }
                 Ok(None)
@@ -770,7 +776,7 @@ impl<'a> Execution<'a> {
         Scope {
             only: Vec::new(),
             filter: self.options.filter.clone(),
-            classes: self.options.classes,
+            classes: self.classes,
             links: self.options.links,
         }
     }

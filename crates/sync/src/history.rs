@@ -47,7 +47,17 @@ impl Session {
         let begun = self.begin()?;
         self.recover().await?;
         let run = match run {
-            Some(run) => run.to_owned(),
+            Some(run) if self.shelf.runs()?.iter().any(|known| known == run) => run.to_owned(),
+            Some(run) => {
+                return Err(Fault::new(
+                    Kind::Invalid,
+                    "no run of this session has that name",
+                    format!("{run:?}"),
+                )
+                .hint(
+                    "syncline log lists them; without a name the last one that changed anything is meant",
+                ));
+            }
             None => self.last_changing_run()?,
         };
         let mut backwards = self.shelf.sorter()?;

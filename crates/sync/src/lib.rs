@@ -13,6 +13,7 @@ mod history;
 pub mod journal;
 mod merging;
 mod opening;
+mod overwritten;
 mod parallel;
 mod plan;
 mod plan_file;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use syncline_model::{Fault, Kind, Result};
+use syncline_model::{Fault, Kind, Pair, Result, Side};
 use syncline_store::disk::Make;
 use syncline_store::os::OsDisk;
 use syncline_store::{Disk, FjallTable, Place, Sync, Table};
@@ -36,13 +36,20 @@ impl Session {
         Self::over(places.sides, table, Arc::new(DiskShelf::new(disk, dir)?), env)
     }
 
-    /// Ends the binding: the trash goes when asked. The caller then removes the state directory.
-    pub async fn leave(self, empty_trash: bool) -> Result<()> {
+    /// Ends the binding: the trash goes when asked, and at places that no other session of ours uses (`last`) our part in them. Says where
+    /// nobody is known to be left. The caller then removes the state directory.
+    pub async fn leave(self, empty_trash: bool, last: Pair<bool>) -> Result<Pair<bool>> {
         if empty_trash {
             self.trash_empty(None).await?;
         }
         let _last = self.begin()?;
-        Ok(())
+        let mut alone = Pair::default();
+        for side in Side::BOTH {
+            if last[side] && !self.sides[side].profile().read_only {
+                alone[side] = self.sides[side].leave().await?;
+            }
+        }
+        Ok(alone)
     }
 }
 

@@ -35,6 +35,16 @@ pub struct Planned<'a> {
     pub trust: Trust,
 }
 
+/// What of attributes is looked at and carried between these replicas.
+pub fn classes(options: &Options, sides: &Pair<Arc<dyn Replica>>) -> Classes {
+    let (left, right) = (sides.left.profile(), sides.right.profile());
+    Classes {
+        // No attribute that is carried: each side proves by it what it can, whatever the other can.
+        ctime: options.classes.ctime,
+        ..options.classes.and(left.classes).and(right.classes)
+    }
+}
+
 /// The rule that these options make for these replicas.
 pub fn rule(options: &Options, sides: &Pair<Arc<dyn Replica>>) -> Rule {
     let (left, right) = (sides.left.profile(), sides.right.profile());
@@ -42,11 +52,7 @@ pub fn rule(options: &Options, sides: &Pair<Arc<dyn Replica>>) -> Rule {
     Rule {
         mode: options.mode,
         policy: if waits { Policy::Hold } else { options.policy },
-        classes: Classes {
-            // No attribute that is carried: each side proves by it what it can, whatever the other can.
-            ctime: options.classes.ctime,
-            ..options.classes.and(left.classes).and(right.classes)
-        },
+        classes: classes(options, sides),
         skip_deletes: options.skip_deletes,
         hosts: Pair::new(left.host.clone(), right.host.clone()),
         time_step: left.time_step.max(right.time_step),
@@ -365,6 +371,7 @@ impl<'a> Planner<'a> {
             if chunk.is_empty() {
                 break;
             }
+            self.unseen(&mut chunk, draft).await?;
             compare.complete(&mut chunk).await?;
             for triple in chunk {
                 match self.by_command(&triple, rule).await? {

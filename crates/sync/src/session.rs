@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
 use syncline_model::{
-    Clash, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble, Was,
+    Clash, Classes, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
+    Was,
 };
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
@@ -83,6 +84,7 @@ impl Session {
     ) -> Result<Report> {
         let begun = self.begin()?;
         let options = &self.writable(options, monitor);
+        self.tell_limits(options, monitor);
         let known = self.base.remembered()?.identity;
         let before = self.answers(&known).await?;
         let strangers = self.strangers(&known, &before, options)?;
@@ -135,6 +137,40 @@ impl Session {
             }
         }
         options
+    }
+
+    /// Says once what a side cannot do: hold attributes that were asked for, so that they are neither compared nor set, or refuse a write
+    /// when something else stands there.
+    fn tell_limits(&self, options: &Options, monitor: &dyn Monitor) {
+        for side in Side::BOTH {
+            let profile = self.sides[side].profile();
+            if !profile.conditional && !profile.stable_ids {
+                monitor.event(Event::Note(&format!(
+                    "{} has no conditional writes: what is replaced there is copied to its trash first, and a version of ours that vanishes \
+                     unseen is kept",
+                    profile.label
+                )));
+            }
+        }
+        type Class = fn(&Classes) -> bool;
+        let classes: [(&str, Class); 5] = [
+            ("owners", |classes| classes.owner),
+            ("modes", |classes| classes.mode),
+            ("times", |classes| classes.times),
+            ("extended attributes", |classes| classes.xattrs),
+            ("access control lists", |classes| classes.acls),
+        ];
+        for (what, of) in classes.into_iter().filter(|(_, of)| of(&options.classes)) {
+            let lacking = Side::BOTH.map(|side| self.sides[side].profile());
+            let lacking = lacking.into_iter().filter(|profile| !of(&profile.classes));
+            let places: Vec<&str> = lacking.map(|profile| &*profile.label).collect();
+            if !places.is_empty() {
+                let places = places.join(" and ");
+                monitor.event(Event::Note(&format!(
+                    "{what} are neither compared nor set: we cannot set them at {places}"
+                )));
+            }
+        }
     }
 
     /// Takes the session's lock and gives the run a name that sorts by time.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use syncline_model::{Fault, Kind, Result, Scope, Side, replica::OWN_DIR};
+use syncline_model::{Fault, Kind, Pair, Result, Scope, Side, replica::OWN_DIR};
 use syncline_sync::Stop;
 
 use super::{Done, confirmed, open, run};
@@ -155,15 +155,19 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
     }
     let mut places = Vec::new();
     match world.look(&meant.left, &meant.right) {
-        Ok(looked) if looked.known.is_some() => {
-            let known = looked.known.clone();
+        Ok(Looked {
+            known: Some(known), ..
+        }) => {
             let open = open(world, meant, Kept::default(), How::default()).await?;
-            open.session.leave(empty_trash).await?;
-            places = vec![open.opened.places.left.clone(), open.opened.places.right.clone()];
+            let both = &open.opened.places;
+            let last = Pair::new(
+                last_session(world, &both.left, &known.dir)?,
+                last_session(world, &both.right, &known.dir)?,
+            );
+            let alone = open.session.leave(empty_trash, last).await?;
+            places = vec![(both.left.clone(), alone.left), (both.right.clone(), alone.right)];
             drop(open.opened);
-            if let Some(known) = known {
-                world.files.remove_tree(&known.dir)?;
-            }
+            world.files.remove_tree(&known.dir)?;
         }
         Ok(_) if repository.is_some() => {}
         Ok(_) => {
@@ -185,27 +189,34 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
     } else {
         face.item(&Item::Note("the session has ended; both places keep their files"));
     }
-    for place in &places {
-        unmark(world, place, face)?;
+    for (place, alone) in &places {
+        unmark(world, place, *alone, face)?;
     }
     Ok(Done::well())
 }
 
-/// Takes our marker away from a directory that no session of ours knows any more. In a bucket it stays: others may know it.
-fn unmark(world: &World, place: &Place, face: &dyn Face) -> Result<()> {
+/// True when no other session of this machine knows the place.
+fn last_session(world: &World, place: &Place, but: &Path) -> Result<bool> {
+    let mut sessions = world.states.list()?.into_iter().filter(|known| known.dir != but);
+    Ok(!sessions.any(|known| known.left == place.text || known.right == place.text))
+}
+
+/// Takes our marker away from a directory that no session of ours knows any more. In a bucket the session has done so where nobody else
+/// was known (`alone`).
+fn unmark(world: &World, place: &Place, alone: bool, face: &dyn Face) -> Result<()> {
     let Some(dir) = place.dir() else {
+        let marker = if alone {
+            "has gone"
+        } else {
+            "stays, others may know it"
+        };
         face.item(&Item::Note(&format!(
-            "{}: its marker stays, others may know it",
+            "{}: its marker {marker}; files, trash and the tables of their attributes stay",
             place.label()
         )));
         return Ok(());
     };
-    if world
-        .states
-        .list()?
-        .iter()
-        .any(|known| known.left == place.text || known.right == place.text)
-    {
+    if !last_session(world, place, Path::new(""))? {
         return Ok(());
     }
     let own = dir.join(OWN_DIR);

@@ -13,7 +13,7 @@ use super::{Done, Open, Show, open, stopped};
 use crate::intent::{Once, Which};
 use crate::kept::Kept;
 use crate::open::{How, World};
-use crate::place::shown;
+use crate::place::{of_option, shown};
 use crate::render::{Ending, Face, Item};
 
 /// Longest header of a plan file.
@@ -28,6 +28,27 @@ impl Monitor for Aside<'_> {
             self.0.event(event);
         }
     }
+}
+
+/// Refuses a file that cannot be written, before anything is looked at.
+pub fn check(world: &World, file: &Path) -> Result<()> {
+    let above = file.parent().filter(|above| !above.as_os_str().is_empty());
+    let Some(above) = above.filter(|_| file.as_os_str() != "-") else {
+        return Ok(());
+    };
+    world
+        .files
+        .dir(above)
+        .map(drop)
+        .map_err(|fault| match fault.kind {
+            Kind::NotFound | Kind::Changed => Fault::new(
+                Kind::Invalid,
+                "--plan: there is no directory to write this file in",
+                shown(file.as_os_str()),
+            )
+            .hint("make the directory first, or name another file"),
+            _ => of_option("--plan")(fault),
+        })
 }
 
 /// Writes the plan of a run to `file` and does nothing else.
@@ -53,7 +74,7 @@ pub async fn write(
             show: Show::Nothing,
         });
     }
-    let mut draft = world.files.draft(file)?;
+    let mut draft = world.files.draft(file).map_err(of_option("--plan"))?;
     let report = open.session.write_plan(options, &Aside(face), &mut draft).await?;
     draft.publish()?;
     let at = shown(file.as_os_str());
@@ -85,7 +106,15 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
     let mut plan: Box<dyn BufRead + Send> = if file.as_os_str() == "-" {
         Box::new(std::io::BufReader::new(std::io::stdin()))
     } else {
-        world.files.reader(file)?
+        world.files.reader(file).map_err(|fault| match fault.kind {
+            Kind::NotFound => Fault::new(
+                Kind::Invalid,
+                "this plan file is not there",
+                shown(file.as_os_str()),
+            )
+            .hint("write one with `syncline sync LEFT RIGHT --plan FILE`"),
+            _ => fault,
+        })?
     };
     let first = first_line(&mut *plan, file)?;
     let header = header(&first, file)?;

@@ -40,6 +40,9 @@ pub async fn within(
     face: &dyn Face,
     stop: &Stop,
 ) -> Result<Done, Shut> {
+    if let Some(file) = &once.plan {
+        plans::check(world, file)?;
+    }
     let how = How {
         bandwidth: None,
         look_only: once.dry_run || once.plan.is_some(),

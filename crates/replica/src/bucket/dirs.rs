@@ -193,6 +193,7 @@ impl BucketEdit {
                 tag: Tag::None,
                 md5: None,
                 generation,
+                names: None,
             }),
         )
     }

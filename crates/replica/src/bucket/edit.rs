@@ -250,6 +250,7 @@ impl BucketEdit {
             tag: blob.tag.clone(),
             md5,
             generation: self.shared.generation(),
+            names: None,
         };
         self.shared.tables.put(&slot, Some(&row))?;
         let now = self.shared.options.clock.elapsed();

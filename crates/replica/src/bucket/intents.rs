@@ -223,6 +223,7 @@ async fn move_rows(
             tag: copied.tag.clone(),
             md5,
             generation: shared.generation(),
+            names: None,
             ..row
         };
         shared.tables.put(&slot, Some(&row))?;
@@ -244,6 +245,7 @@ async fn move_dir_row(shared: &Shared, from: &RelPath, to: &RelPath) -> Result<(
         Some(&Row {
             slot: slot.clone(),
             generation: shared.generation(),
+            names: None,
             ..row
         }),
     )

@@ -6,6 +6,7 @@
 //! Attributes of objects that others wrote are known to `find`, `digest` and `read`, which ask by name; a scan tells of them only what the
 //! listing tells: size, tag and, where the tag is one, the MD5.
 
+mod accounts;
 mod blobs;
 mod body;
 mod dirs;
@@ -20,6 +21,7 @@ mod put;
 mod row;
 mod scan;
 mod state;
+mod succession;
 mod tables;
 mod trash;
 mod uploads;
@@ -37,6 +39,7 @@ use syncline_store::sorter::MakeSorter;
 use syncline_store::{Blob, Store, Table};
 
 use crate::seam::{Body, Edit, EditOptions, Replica, TrashRun, Walk};
+pub use accounts::Accounts;
 use dirs::Dirs;
 use overlay::Overlay;
 use tables::Tables;
@@ -83,6 +86,8 @@ struct Shared {
     sorter: OnceLock<MakeSorter>,
     /// What the edit under way, or one that was broken off, has to look after.
     dirs: Mutex<Dirs>,
+    /// Names of the runs that have trash here, since the last scan.
+    trash_runs: Mutex<Option<Arc<Vec<String>>>>,
 }
 
 /// What a directory holds.
@@ -151,10 +156,18 @@ impl BucketReplica {
             generation: AtomicU64::new(0),
             sorter: OnceLock::new(),
             dirs: Mutex::default(),
+            trash_runs: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Owners go by the names that these accounts give them, then by number.
+    #[must_use]
+    pub fn naming_owners(self, accounts: Accounts) -> Self {
+        self.shared.tables.name_owners(accounts);
+        self
     }
 
     /// Sorts listings with what `make` makes, within its budget of memory; without it they are sorted in memory.
@@ -310,6 +323,20 @@ impl Replica for BucketReplica {
 
     async fn read(&self, path: &RelPath, expect: &Observation, from: u64) -> Result<Box<dyn Body>> {
         body::read(&self.shared, path, expect, from).await
+    }
+
+    async fn gave_way(&self, path: &RelPath, was: &Observation) -> Result<bool> {
+        succession::gave_way(&self.shared, path, was).await
+    }
+
+    async fn leave(&self) -> Result<bool> {
+        let shared = &self.shared;
+        intents::recover(shared).await?;
+        put::clear_stage(shared).await?;
+        uploads::give_all_up(shared).await?;
+        // What our rows tell of the tree stays for others.
+        shared.tables.flush().await?;
+        marker::leave(shared).await
     }
 
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {

@@ -243,6 +243,7 @@ async fn announce(edit: &BucketEdit, path: &RelPath, entry: &Entry, bytes: &Byte
         tag: Tag::None,
         md5: Some(Md5::digest(bytes).into()),
         generation: edit.shared.generation(),
+        names: None,
     };
     edit.shared.tables.put(&row.slot, Some(&row))?;
     edit.shared.tables.flush_row(&row.slot).await

@@ -6,6 +6,8 @@
 use syncline_model::{Content, Digest, Entry, Fault, Kind, Meta, Owner, Result, Slot, Special, Tag, Time};
 use syncline_store::Blob;
 
+use super::accounts::Names;
+
 const MAGIC: &[u8; 8] = b"SLATTR1\n";
 const SUM: usize = 32;
 /// Largest table that is read, in bytes.
@@ -28,6 +30,8 @@ pub struct Row {
     pub md5: Option<[u8; 16]>,
     /// The replica's generation when it was written: of several rows that fit, the greatest counts.
     pub generation: u64,
+    /// What the owner is called where it was written.
+    pub names: Option<Names>,
 }
 
 impl Row {
@@ -113,7 +117,8 @@ fn encode_row(row: &Row, out: &mut Vec<u8>) {
         | flag(MTIME, meta.mtime.is_some())
         | flag(XATTRS, meta.xattrs.is_some())
         | flag(DIGEST, digest.is_some())
-        | flag(MD5, row.md5.is_some());
+        | flag(MD5, row.md5.is_some())
+        | flag(OWNER_NAMES, row.names.is_some());
     out.push(kind_code(&row.entry));
     out.extend_from_slice(&flags.to_le_bytes());
     put_bytes(out, if let Tag::Store(tag) = &row.tag { tag } else { b"" });
@@ -148,6 +153,10 @@ fn encode_row(row: &Row, out: &mut Vec<u8>) {
     }
     out.extend(digest.iter().flat_map(|digest| digest.0));
     out.extend(row.md5.iter().flatten());
+    if let Some(names) = &row.names {
+        put_bytes(out, &names.user);
+        put_bytes(out, &names.group);
+    }
 }
 
 /// The rows of a table.
@@ -252,10 +261,14 @@ fn decode_row(slot: Slot, from: &mut Reader<'_>) -> Result<Row> {
         None
     };
     let md5 = if has(MD5) { Some(from.array()?) } else { None };
-    if has(OWNER_NAMES) {
-        from.bytes(VALUE_MAX)?;
-        from.bytes(VALUE_MAX)?;
-    }
+    let names = if has(OWNER_NAMES) {
+        Some(Names {
+            user: from.bytes(VALUE_MAX)?.into(),
+            group: from.bytes(VALUE_MAX)?.into(),
+        })
+    } else {
+        None
+    };
     if has(LINK_GROUP) {
         from.array::<8>()?;
     }
@@ -274,6 +287,7 @@ fn decode_row(slot: Slot, from: &mut Reader<'_>) -> Result<Row> {
         tag,
         md5,
         generation,
+        names,
     })
 }
 
@@ -356,6 +370,7 @@ mod tests {
                 tag,
                 md5,
                 generation,
+                names: None,
             }
         };
         let plain = Meta::default();
@@ -397,6 +412,16 @@ mod tests {
         let frozen = include_bytes!("../../../../testdata/attributes-v1.bin");
         assert_eq!(decode_table(frozen).unwrap(), sample());
         assert_eq!(encode_table(&sample()), frozen);
+    }
+
+    #[test]
+    fn names_of_owners_come_back_and_older_readers_read_over_them() {
+        let mut rows = sample();
+        rows[2].names = Some(Names {
+            user: b"anna"[..].into(),
+            group: b""[..].into(),
+        });
+        assert_eq!(decode_table(&encode_table(&rows)).unwrap(), rows);
     }
 
     #[test]

@@ -32,6 +32,7 @@ const LOOKS: usize = 32;
 /// Reads the tree that `scope` asks for.
 pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk> {
     lock(&shared.overlay).expire(shared.options.clock.elapsed());
+    *lock(&shared.trash_runs) = None;
     let mut pile = Pile::new(shared)?;
     let mut shown = BTreeSet::new();
     if scope.only.is_empty() {

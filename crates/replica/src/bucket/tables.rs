@@ -9,13 +9,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use syncline_model::{Fault, Kind, Result, Slot, Tag};
 use syncline_store::{Batch, Blob, Cond, Key, Store, Table};
 
+use super::accounts::Accounts;
 use super::blobs::{self, ATTRIBUTES, list_all, read_whole, write_whole};
 use super::metadata::Metadata;
 use super::row::{Row, TABLE_MAX, decode_table, encode_table};
@@ -56,6 +57,7 @@ pub struct Tables {
     /// Held while a row of ours is put or leaves.
     putting: Mutex<()>,
     waiting: AtomicUsize,
+    accounts: OnceLock<Accounts>,
     flushing: tokio::sync::Mutex<()>,
 }
 
@@ -79,8 +81,40 @@ impl Tables {
             decoded: Mutex::default(),
             putting: Mutex::default(),
             waiting: AtomicUsize::new(waiting),
+            accounts: OnceLock::new(),
             flushing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// From now on owners go by the names that these accounts give them.
+    pub fn name_owners(&self, accounts: Accounts) {
+        self.accounts.get_or_init(|| accounts);
+    }
+
+    /// The rows of a table, with the owners that these names have on this machine.
+    fn read(&self, bytes: &[u8]) -> Result<Vec<Row>> {
+        let mut rows = decode_table(bytes)?;
+        if let Some(accounts) = self.accounts.get() {
+            for row in &mut rows {
+                let meta = row.entry.meta_mut();
+                if let (Some(names), Some(owner)) = (&row.names, meta.and_then(|meta| meta.owner.as_mut())) {
+                    *owner = accounts.here(names, *owner);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The bytes of one row, its owner's names beside it.
+    fn written(&self, row: &Row) -> Vec<u8> {
+        let owner = row.entry.meta().and_then(|meta| meta.owner);
+        let mut row = row.clone();
+        row.names = self
+            .accounts
+            .get()
+            .zip(owner)
+            .and_then(|(accounts, owner)| accounts.names(owner));
+        encode_table(std::slice::from_ref(&row))
     }
 
     /// Learns all tables: one listing, and a GET for each that is not in the cache.
@@ -138,7 +172,7 @@ impl Tables {
             Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
             read => read?,
         };
-        let rows = decode_table(&bytes).map_err(|fault| fault.at(key.as_str()))?;
+        let rows = self.read(&bytes).map_err(|fault| fault.at(key.as_str()))?;
         self.keep(key.as_str(), blob.tag, &rows, bytes)
     }
 
@@ -171,7 +205,7 @@ impl Tables {
         let bytes = bytes.ok_or_else(|| {
             Fault::new(Kind::Changed, "the cached attribute table is gone", key).retry(true)
         })?;
-        let rows = Arc::new(decode_table(&bytes).map_err(|fault| fault.at(key))?);
+        let rows = Arc::new(self.read(&bytes).map_err(|fault| fault.at(key))?);
         let mut decoded = lock(&self.decoded);
         decoded.push_front((key.to_owned(), known.tag.clone(), rows.clone()));
         decoded.truncate(DECODED);
@@ -211,7 +245,7 @@ impl Tables {
         if value.is_empty() {
             return Ok(None);
         }
-        Ok(decode_table(value)?.pop())
+        Ok(self.read(value)?.pop())
     }
 
     /// The row for `slot` that speaks of the object `blob`, or for a directory (no object) the latest.
@@ -238,6 +272,38 @@ impl Tables {
             found.extend(self.waiting_row(&value)?);
         }
         Ok(choose(found, blob))
+    }
+
+    /// The newest row of ours for exactly this slot.
+    pub async fn own_row(&self, slot: &Slot) -> Result<Option<Row>> {
+        if lock(&self.known).is_none() {
+            self.refresh().await?;
+        }
+        if let Some(value) = self.state.get(&state_key(b'p', slot.as_bytes()))? {
+            return self.waiting_row(&value);
+        }
+        let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
+        let ours = |(key, known): &(&String, &Known)| key.starts_with(&self.own) && covers(known);
+        let tables: Vec<_> = {
+            let known = lock(&self.known);
+            let all = known.iter().flatten().filter(ours);
+            all.map(|(key, known)| (key.clone(), known.clone())).collect()
+        };
+        let mut newest: Option<Row> = None;
+        for (key, known) in tables {
+            let rows = self.load(&key, &known)?;
+            let found = rows
+                .binary_search_by(|row| row.slot.cmp(slot))
+                .map(|at| &rows[at]);
+            if let Ok(row) = found
+                && newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.generation <= row.generation)
+            {
+                newest = Some(row.clone());
+            }
+        }
+        Ok(newest)
     }
 
     /// True when some writer has, or had, something at exactly this slot.
@@ -270,7 +336,7 @@ impl Tables {
     /// Remembers what now stands at a slot of ours; `None` drops the row.
     pub fn put(&self, slot: &Slot, row: Option<&Row>) -> Result<()> {
         let _putting = lock(&self.putting);
-        let value = row.map_or_else(Vec::new, |row| encode_table(std::slice::from_ref(row)));
+        let value = row.map_or_else(Vec::new, |row| self.written(row));
         self.state
             .write(vec![(state_key(b'p', slot.as_bytes()), Some(value))])?;
         self.waiting.fetch_add(1, Ordering::Relaxed);

@@ -72,7 +72,7 @@ pub(super) async fn keep(
 }
 
 /// Where the trash keeps the `generation`th version of `path`; by a digest of the path where that would be too long a key.
-fn generation_of(path: &RelPath, run: &str, generation: usize) -> Result<RelPath> {
+pub(super) fn generation_of(path: &RelPath, run: &str, generation: usize) -> Result<RelPath> {
     let invalid = |why: syncline_model::path::BadPath| Fault::new(Kind::Bug, why.to_string(), path);
     let room = Key::MAX.saturating_sub(TRASH.len() + run.len() + 8);
     let mut name = if escape::encode(path).len() <= room {

@@ -186,6 +186,20 @@ fn take_step(bytes: &mut Bytes, at: u64) -> Bytes {
     bytes.split_to(room.min(bytes.len()))
 }
 
+/// Gives up every upload that this device has begun and not ended.
+pub(super) async fn give_all_up(shared: &Shared) -> Result<()> {
+    let rows: Vec<_> = shared.state.scan(b"u/", b"").collect::<Result<_>>()?;
+    for (name, value) in rows {
+        let key = String::from_utf8(name[2..].to_vec())
+            .ok()
+            .and_then(|name| Key::new(name).ok());
+        if let (Some(key), Ok(upload)) = (key, postcard::from_bytes::<Upload>(&value)) {
+            give_up(shared, &key, &upload).await?;
+        }
+    }
+    Ok(())
+}
+
 /// At the end of a run: uploads that two runs in a row have not gone on with are given up.
 pub(super) async fn finish(shared: &Shared, run: &str) -> Result<()> {
     let rows: Vec<_> = shared.state.scan(b"u/", b"").collect::<Result<_>>()?;

@@ -311,6 +311,16 @@ impl<D: Disk> Replica for LocalReplica<D> {
         Ok(Box::new(body.seek(from)))
     }
 
+    /// What is replaced here is looked at after it came out.
+    async fn gave_way(&self, _: &RelPath, _: &Observation) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Whoever ends a session takes the marker of a directory away.
+    async fn leave(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn edit(&self, options: &EditOptions) -> Result<Arc<dyn Edit>> {
         self.writable()?;
         let mut editing = held(&self.editing);

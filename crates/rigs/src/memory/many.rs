@@ -324,6 +324,12 @@ impl Replica for Many {
             _ => Err(Tree::gone(path)),
         }
     }
+    async fn gave_way(&self, _path: &RelPath, _was: &Observation) -> Result<bool> {
+        Ok(true)
+    }
+    async fn leave(&self) -> Result<bool> {
+        Ok(false)
+    }
     async fn edit(&self, _options: &EditOptions) -> Result<Arc<dyn Edit>> {
         self.0.edited.store(true, Ordering::Relaxed);
         Ok(Arc::new(self.clone()))

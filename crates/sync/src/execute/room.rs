@@ -1,4 +1,5 @@
-//! A place that takes nothing more (a full disk, a quota, a file system that may only be read): said once, with how much waits.
+//! A place that takes nothing more (a full disk, a quota, a file system that may only be read), or no devices from us: said once, with
+//! how much waits.
 //!
 //! Invariant: once a place had no room for some bytes, nothing of that size or larger is tried there again in this run, and nothing at all that
 //! needs room once something small did not fit. Removals and moves go on. What waits keeps its row in the base, so the next run goes on there.
@@ -7,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use syncline_model::{Action, Fault, Kind, Problem, RelPath, Result, Side, Step, Trouble};
+use syncline_model::{Action, Entry, Fault, Kind, Problem, RelPath, Result, Side, Special, Step, Trouble};
 
 use super::{Execution, Hands};
 use crate::api::Event;
@@ -178,9 +179,42 @@ impl Execution<'_> {
         }
     }
 
+    /// True when a fault says that we may make no devices: only root may.
+    pub(super) fn met_no_devices(&mut self, step: &Step, fault: &Fault) -> bool {
+        let new = step.change.new.as_ref();
+        let device = matches!(
+            new,
+            Some(Entry::Special(_, Special::Block(..) | Special::Char(..)))
+        );
+        if !device || !fault.is(Kind::Denied) || fault.whole {
+            return false;
+        }
+        let met = self.devices[step.side].get_or_insert_with(|| (step.change.path.clone(), 0));
+        met.1 += 1;
+        true
+    }
+
+    fn tell_of_devices(&mut self, side: Side) {
+        let Some((path, count)) = self.devices[side].take() else {
+            return;
+        };
+        let label = &self.hands.sides[side].profile().label;
+        let files = if count == 1 {
+            "device file is"
+        } else {
+            "device files are"
+        };
+        let what = format!("only root may make devices: {count} {files} not made at {label}");
+        let trouble = Trouble::new(Kind::Denied, what).hint("run as root, or exclude them");
+        self.problems += 1;
+        let problem = Problem::new(path, Some(side), trouble);
+        self.monitor.event(Event::Problem(&problem));
+    }
+
     /// Says once for each side what waits there.
     pub(crate) fn tell_what_waits(&mut self) {
         for side in Side::BOTH {
+            self.tell_of_devices(side);
             let Some(waiting) = self.waiting[side].take() else {
                 continue;
             };

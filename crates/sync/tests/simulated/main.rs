@@ -6,4 +6,5 @@ mod clocks;
 mod durable;
 mod names;
 mod room;
+mod unguarded;
 mod world;
