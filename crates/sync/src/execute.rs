@@ -9,8 +9,9 @@
 mod copying;
 mod moved;
 mod room;
+mod times;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,8 +29,11 @@ use crate::journal::{Journal, Stands};
 use crate::merging;
 use crate::plan::{Item, Phase, Plan, size};
 use crate::rows::Base;
+use crate::shelf::Sort;
+use crate::spill::{Spill, Spilt};
 use crate::trust::{Trust, distrust};
 use room::{Unmade, Waiting};
+use times::Touched;
 
 pub use room::Room;
 
@@ -86,8 +90,9 @@ pub struct Execution<'a> {
     /// Changes without a base: an undo or a restore, whose result the next sync is to see as an edit.
     pub(crate) detached: bool,
     parts: HashMap<Slot, Settle>,
-    failed: HashSet<Slot>,
-    touched: HashSet<(Side, RelPath)>,
+    /// Slots of which not all was done.
+    failed: Spill<()>,
+    touched: Touched,
     /// Names in the base that became others in this run, in order.
     renamed: Vec<(RelPath, RelPath)>,
     /// New names of directories that did not move: nothing can be done below them.
@@ -150,6 +155,7 @@ impl<'a> Execution<'a> {
         base: &'a Base,
         journal: Journal,
         trust: Trust,
+        touched: Box<dyn Sort>,
     ) -> Self {
         Self {
             env,
@@ -169,8 +175,8 @@ impl<'a> Execution<'a> {
             deadline: None,
             detached: false,
             parts: HashMap::new(),
-            failed: HashSet::new(),
-            touched: HashSet::new(),
+            failed: Spill::new(base, Spilt::Failed),
+            touched: Touched::new(touched),
             renamed: Vec::new(),
             unmoved: Vec::new(),
             unmade: Unmade::new(),
@@ -288,7 +294,7 @@ impl<'a> Execution<'a> {
                 if phase < Phase::OwnCopy {
                     self.leave(&step);
                 }
-                self.failed.insert(item.slot);
+                self.failed.put(item.slot.as_bytes(), &())?;
                 continue;
             }
             bytes += size(&step);
@@ -319,7 +325,7 @@ impl<'a> Execution<'a> {
                 || self.is_blocked(&job.step)
             {
                 self.leave(&job.step);
-                self.failed.insert(job.item.slot);
+                self.failed.put(job.item.slot.as_bytes(), &())?;
                 continue;
             }
             let applied = apply(&self.hands, &job.step, None).await;
@@ -394,7 +400,7 @@ impl<'a> Execution<'a> {
                 || self.waits(&job.step)
                 || self.below_unmoved(&job.item.slot)
             {
-                self.failed.insert(job.item.slot);
+                self.failed.put(job.item.slot.as_bytes(), &())?;
                 continue;
             }
             if let Some(leader) = &leader {
@@ -475,10 +481,10 @@ impl<'a> Execution<'a> {
     async fn times(&mut self, jobs: Vec<Job>) -> Result<()> {
         let mut rows = Vec::new();
         for job in jobs {
-            self.touched.insert((job.step.side, job.item.slot.path()));
+            self.touched.note(job.step.side, &job.item.slot.path())?;
             let row = match job.item.sole {
                 Some((row, was)) => Some((row, was)),
-                None => self.part_done(&job.item.slot, job.step.side, None),
+                None => self.part_done(&job.item.slot, job.step.side, None)?,
             };
             if let Some((mut row, was)) = row {
                 let seen = row.as_mut().and_then(|row| row[job.step.side].as_mut());
@@ -489,60 +495,12 @@ impl<'a> Execution<'a> {
         self.base.write(rows)
     }
 
-    /// Directories in which something was done get back the time that both sides agreed on.
-    async fn restore_times(&mut self) -> Result<()> {
-        if !self.options.classes.times || self.detached {
-            return Ok(());
-        }
-        let mut touched: Vec<_> = self.touched.drain().collect();
-        touched.sort_by(|a, b| (&b.1, b.0).cmp(&(&a.1, a.0)));
-        let mut rows = BTreeMap::new();
-        for (side, path) in touched.into_iter().filter(|(_, path)| !path.is_root()) {
-            let slot = Slot::of(&path, true);
-            let row = match rows.remove(&slot) {
-                Some(row) => Some(row),
-                None => self.base.row(&slot)?,
-            };
-            let Some(mut row) = row else { continue };
-            if let Some(known) = row[side].take() {
-                row[side] = Some(self.restored(side, path, known).await);
-            }
-            rows.insert(slot, row);
-        }
-        self.flush().await?;
-        self.base
-            .write(rows.into_iter().map(|(slot, row)| (slot, Some(row))).collect())
-    }
-
-    /// Sets a directory's time to what is agreed on. What it says is only taken over where nothing but our own doing
-    /// can have moved it; else the row stays as it was, and the next run looks again.
-    async fn restored(&self, side: Side, path: RelPath, known: Observation) -> Observation {
-        let Ok(Some(now)) = self.hands.sides[side].find(&path, &self.scope()).await else {
-            return known;
-        };
-        let mut timed = now.clone();
-        set_time(Some(&mut timed), mtime(Some(&known.entry)));
-        if timed.entry != known.entry {
-            return known;
-        }
-        if timed.entry == now.entry {
-            return self.trust.judge_own(side, now);
-        }
-        let step = plain(side, Action::Times, path, Some(now), Some(timed.entry));
-        match apply(&self.hands, &step, None).await {
-            Ok((Applied { now: Some(set), .. }, _)) if set.entry == known.entry => {
-                self.trust.judge_own(side, set)
-            }
-            _ => known,
-        }
-    }
-
     /// Rows that need no step.
     async fn agreed(&mut self, plan: &mut Plan) -> Result<()> {
         let mut rows = Vec::new();
         while let Some((_, item)) = plan.next_of(Phase::Agreed)? {
             let Some((row, was)) = item.sole else { continue };
-            if self.detached || self.below_unmoved(&item.slot) || self.failed.contains(&item.slot) {
+            if self.detached || self.below_unmoved(&item.slot) || self.failed.has(item.slot.as_bytes())? {
                 continue;
             }
             let row =
@@ -591,11 +549,11 @@ impl<'a> Execution<'a> {
             Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug) => Err(fault),
             Err(fault) if fault.kind == Kind::Cancelled => {
                 self.stopped = true;
-                self.failed.insert(job.item.slot);
+                self.failed.put(job.item.slot.as_bytes(), &())?;
                 Ok(None)
             }
             Err(fault) => {
-                self.failed.insert(job.item.slot.clone());
+                self.failed.put(job.item.slot.as_bytes(), &())?;
                 if !self.met_no_room(&job.step, &fault) && !self.met_no_devices(&job.step, &fault) {
                     self.problem(&job.step, &fault);
                 }
@@ -649,9 +607,9 @@ impl<'a> Execution<'a> {
         self.rename(&done)?;
         let mut rows = Vec::with_capacity(done.len());
         for finished in done {
-            self.count(&finished.job.step);
+            self.count(&finished.job.step)?;
             if !self.detached && !finished.half {
-                rows.extend(self.row_of(finished));
+                rows.extend(self.row_of(finished)?);
             }
         }
         self.remember(rows).await
@@ -665,7 +623,7 @@ impl<'a> Execution<'a> {
         self.base.write(rows)
     }
 
-    fn count(&mut self, step: &Step) {
+    fn count(&mut self, step: &Step) -> Result<()> {
         let bytes = if step.source.is_some() && step.change.from.is_none() {
             size(step)
         } else {
@@ -673,19 +631,22 @@ impl<'a> Execution<'a> {
         };
         self.counts[step.side].add(step.action, bytes);
         self.monitor.event(Event::Step(step));
-        self.touched
-            .extend(step.change.path.parent().map(|parent| (step.side, parent)));
-        if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
-            self.touched
-                .extend(from.parent().map(|parent| (step.side, parent)));
+        if let Some(parent) = step.change.path.parent() {
+            self.touched.note(step.side, &parent)?;
+        }
+        if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from
+            && let Some(parent) = from.parent()
+        {
+            self.touched.note(step.side, &parent)?;
         }
         if step.change.new.as_ref().is_some_and(Entry::is_dir) && step.action != Action::Move {
-            self.touched.insert((step.side, step.change.path.clone()));
+            self.touched.note(step.side, &step.change.path)?;
         }
+        Ok(())
     }
 
     /// The base rows that a finished step brings about.
-    fn row_of(&mut self, finished: Finished) -> Vec<(Slot, Option<Row>)> {
+    fn row_of(&mut self, finished: Finished) -> Result<Vec<(Slot, Option<Row>)>> {
         let sure = self.sure(&finished);
         let Finished {
             job, applied, staged, ..
@@ -710,10 +671,10 @@ impl<'a> Execution<'a> {
         self.made = now.as_ref().map(|now| now.tag.clone()).filter(proves);
         let settled = match job.item.sole {
             Some((row, was)) => Some((fill(row, side, now), was)),
-            None => self.part_done(&slot, side, now),
+            None => self.part_done(&slot, side, now)?,
         };
         let Some((mut row, was)) = settled else {
-            return moved.into_iter().flatten().collect();
+            return Ok(moved.into_iter().flatten().collect());
         };
         for side in Side::BOTH {
             learn_from_other(&mut row, side);
@@ -724,7 +685,7 @@ impl<'a> Execution<'a> {
         }
         let mut rows = Vec::new();
         self.settled(&mut rows, slot, row, was);
-        rows
+        Ok(rows)
     }
 
     /// False when a step kept bytes of which nothing proves any more that they are still those that were looked at.
@@ -751,15 +712,19 @@ impl<'a> Execution<'a> {
         slot: &Slot,
         side: Side,
         now: Option<Observation>,
-    ) -> Option<(Option<Row>, Option<Was>)> {
-        let part = self.parts.get_mut(slot)?;
+    ) -> Result<Option<(Option<Row>, Option<Was>)>> {
+        let Some(part) = self.parts.get_mut(slot) else {
+            return Ok(None);
+        };
         part.row = fill(part.row.take(), side, now);
-        let at = part.steps.iter().position(|step| step.side == side)?;
+        let Some(at) = part.steps.iter().position(|step| step.side == side) else {
+            return Ok(None);
+        };
         part.steps.remove(at);
-        if !part.steps.is_empty() || self.failed.contains(slot) {
-            return None;
+        if !part.steps.is_empty() || self.failed.has(slot.as_bytes())? {
+            return Ok(None);
         }
-        self.parts.remove(slot).map(|part| (part.row, part.was))
+        Ok(self.parts.remove(slot).map(|part| (part.row, part.was)))
     }
 
     /// What the base is to say of a slot, which may have been known under another name.

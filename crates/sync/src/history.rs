@@ -374,7 +374,15 @@ impl Session {
             began: Pair::new(None, None),
         };
         let mut execution = Execution::new(
-            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+            &self.env,
+            options,
+            monitor,
+            stop,
+            hands,
+            &self.base,
+            journal,
+            trust,
+            self.shelf.sorter()?,
         );
         let outcome = execution.run(draft.finish()?).await;
         let report = self.report(&begun, execution, outcome).await?;
@@ -467,7 +475,15 @@ impl Session {
             began: Pair::new(None, None),
         };
         let mut execution = Execution::new(
-            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+            &self.env,
+            options,
+            monitor,
+            stop,
+            hands,
+            &self.base,
+            journal,
+            trust,
+            self.shelf.sorter()?,
         );
         execution.detached = true;
         Ok(execution)

@@ -25,6 +25,7 @@ mod scan;
 mod session;
 pub mod shelf;
 mod spelling;
+mod spill;
 mod trust;
 
 pub use api::{

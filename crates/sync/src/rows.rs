@@ -2,7 +2,7 @@
 //!
 //! One key space, one byte of prefix each: `a` agreed versions of small files by slot (for merging), `b` base rows by slot, `d` digests made
 //! before they could be agreed on, `c` open conflicts by path, `n` spellings by path, `t` bytes of trash by run, `m` directories whose rows are
-//! on their way to another name, `x` what a merge command made, by digest, `i` what is remembered of the session itself. Values are postcard;
+//! on their way to another name, `x` what a merge command made, by digest, `w` what a run has too much of for memory, `i` what is remembered of the session itself. Values are postcard;
 //! the first byte of `i/version` says which.
 
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use syncline_model::{Conflict, Digest, Fault, Identity, Kind, Pair, RelPath, Res
 use syncline_store::{Batch, Table};
 
 use crate::api::OpenConflict;
+use crate::spill::Spilt;
 
 /// Number of this layout; another one is refused.
 pub const VERSION: u8 = 1;
@@ -27,6 +28,7 @@ const MADE: u8 = b'x';
 const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
 const RENAME: u8 = b'm';
+const SPILT: u8 = b'w';
 
 /// Says that there are digests.
 const DIGESTS: &[u8] = b"/digests";
@@ -233,16 +235,16 @@ impl Base {
 
     /// Forgets all rows.
     pub fn drop_rows(&self) -> Result<()> {
-        self.drop_prefix(BASE)
+        self.drop_prefix(&[BASE])
     }
 
-    fn drop_prefix(&self, prefix: u8) -> Result<()> {
+    fn drop_prefix(&self, prefix: &[u8]) -> Result<()> {
         // Where the rows begin that are still to go: a scan from the first would wade through all that are gone.
-        let mut next = vec![prefix];
+        let mut next = prefix.to_vec();
         loop {
             let keys: Vec<_> = self
                 .table
-                .scan(&[prefix], &next)
+                .scan(prefix, &next)
                 .take(4096)
                 .map(|row| row.map(|row| row.0))
                 .collect::<Result<_>>()?;
@@ -251,6 +253,31 @@ impl Base {
             self.table
                 .write(keys.into_iter().map(|key| (key, None)).collect())?;
         }
+    }
+
+    /// Forgets what an earlier run has spilt and not dropped.
+    pub fn begin_spilling(&self, kind: Spilt) -> Result<()> {
+        // Looking for rows among all that are gone would take long.
+        if self.table.get(&spilling_key(kind))?.is_some() {
+            self.end_spilling(kind)?;
+        }
+        self.table.write(vec![(spilling_key(kind), Some(Vec::new()))])
+    }
+
+    /// Forgets what a run has spilt.
+    pub fn end_spilling(&self, kind: Spilt) -> Result<()> {
+        self.drop_prefix(&[SPILT, kind as u8])?;
+        self.table.write(vec![(spilling_key(kind), None)])
+    }
+
+    /// What was spilt under a key.
+    pub fn spilt(&self, kind: Spilt, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.table.get(&spilt_key(kind, key))
+    }
+
+    /// Spills; `None` forgets.
+    pub fn spill(&self, kind: Spilt, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
+        self.table.write(vec![(spilt_key(kind, key), value)])
     }
 
     /// A digest that an earlier run made and could not use.
@@ -280,7 +307,7 @@ impl Base {
         if self.table.get(&key(OWN, DIGESTS))?.is_none() {
             return Ok(());
         }
-        self.drop_prefix(DIGEST)?;
+        self.drop_prefix(&[DIGEST])?;
         self.table.write(vec![(key(OWN, DIGESTS), None)])
     }
 
@@ -323,7 +350,7 @@ impl Base {
 
     /// Forgets what merge commands made: it stands on both sides, or will be made again.
     pub fn drop_made(&self) -> Result<()> {
-        self.drop_prefix(MADE)
+        self.drop_prefix(&[MADE])
     }
 
     /// Conflicts that wait, by path.
@@ -385,6 +412,14 @@ impl Base {
     pub fn persist(&self) -> Result<()> {
         self.table.persist()
     }
+}
+
+fn spilling_key(kind: Spilt) -> Vec<u8> {
+    [&[OWN][..], b"/spilling/", &[kind as u8]].concat()
+}
+
+fn spilt_key(kind: Spilt, key: &[u8]) -> Vec<u8> {
+    [&[SPILT, kind as u8], key].concat()
 }
 
 fn trash_key(side: Side, run: &str) -> Vec<u8> {

@@ -347,7 +347,15 @@ impl Session {
         let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
         let hands = self.hands(&begun.run, options).await?;
         let mut execution = Execution::new(
-            &self.env, options, monitor, stop, hands, &self.base, journal, trust,
+            &self.env,
+            options,
+            monitor,
+            stop,
+            hands,
+            &self.base,
+            journal,
+            trust,
+            self.shelf.sorter()?,
         );
         execution.held = Pair::each(|side| Held {
             removals: verdict.holds(side, Cause::Removals),

@@ -69,6 +69,7 @@ pub trait Shelf: Send + std::marker::Sync {
 pub struct DiskShelf<D: Disk> {
     disk: Arc<D>,
     dir: D::Dir,
+    budget: usize,
 }
 
 impl<D: Disk> DiskShelf<D> {
@@ -81,7 +82,17 @@ impl<D: Disk> DiskShelf<D> {
             }
         }
         disk.sync(Sync::Dir(&dir))?;
-        Ok(Self { disk, dir })
+        Ok(Self {
+            disk,
+            dir,
+            budget: SORT_BUDGET,
+        })
+    }
+
+    /// Sorters that hold at most about `budget` bytes of rows in memory.
+    #[must_use]
+    pub fn with_budget(self, budget: usize) -> Self {
+        Self { budget, ..self }
     }
 
     fn sub(&self, name: &str) -> Result<D::Dir> {
@@ -217,7 +228,7 @@ impl<D: Disk> Shelf for DiskShelf<D> {
         Ok(Box::new(Sorter::with_budget(
             self.disk.clone(),
             self.sub("scratch")?,
-            SORT_BUDGET,
+            self.budget,
         )))
     }
 }

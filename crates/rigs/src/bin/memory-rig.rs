@@ -22,6 +22,9 @@ struct Typed {
     /// Where state lies: several GB for ten million entries
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Bytes that a sorter holds in memory, if not as many as ever
+    #[arg(long, hide = true)]
+    budget: Option<usize>,
     /// Runs one case in this process
     #[arg(long, hide = true)]
     within: Option<Case>,
@@ -34,7 +37,7 @@ fn main() -> Result<ExitCode> {
         None => std::env::temp_dir(),
     };
     if let Some(case) = typed.within {
-        let report = run(case, typed.entries, &dir)?;
+        let report = run(case, typed.entries, &dir, typed.budget)?;
         println!("{} {}", peak()?, report.seconds);
         return Ok(ExitCode::SUCCESS);
     }
@@ -48,7 +51,7 @@ fn main() -> Result<ExitCode> {
     };
     let mut green = true;
     for case in cases {
-        match measure(&program()?, case, typed.entries, dir.path()) {
+        match measure(&program()?, case, typed.entries, dir.path(), typed.budget) {
             Ok(taken) => {
                 let within = taken.peak <= typed.limit << 20;
                 green &= within;

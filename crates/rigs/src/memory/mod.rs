@@ -12,7 +12,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use syncline_model::{Pair, Side};
 use syncline_replica::{LocalOptions, LocalReplica, Replica};
+use syncline_store::os::OsDisk;
 use syncline_store::real::{SystemClock, SystemDice, ThreadSpawn};
+use syncline_store::{Disk, FjallTable};
+use syncline_sync::shelf::DiskShelf;
 use syncline_sync::{Env, Event, Exit, Monitor, Options, Places, Report, Session, Stop};
 
 use many::{BIG, MOVE_OF_DIR, MTIME, Many, PER_DIR, Shape};
@@ -72,8 +75,8 @@ impl Monitor for Quiet {
     }
 }
 
-/// Runs a case in this process, with its state below `dir`.
-pub fn run(case: Case, files: u64, dir: &Path) -> Result<Report> {
+/// Runs a case in this process, with its state below `dir`; with `budget`, sorters hold no more bytes than that in memory.
+pub fn run(case: Case, files: u64, dir: &Path, budget: Option<usize>) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let env = Env {
@@ -84,8 +87,10 @@ pub fn run(case: Case, files: u64, dir: &Path) -> Result<Report> {
         let sides = sides(case, files, dir, &env)?;
         let state = dir.join(case.state());
         std::fs::create_dir_all(&state)?;
-        let places = Places { sides, state };
-        let session = Session::open(places, env).await.map_err(told)?;
+        let session = match budget {
+            None => Session::open(Places { sides, state }, env).await.map_err(told)?,
+            Some(budget) => frugal(sides, &state, env, budget).map_err(told)?,
+        };
         let report = session
             .run("sync", &Options::default(), &Quiet, &Stop::default())
             .await
@@ -93,6 +98,20 @@ pub fn run(case: Case, files: u64, dir: &Path) -> Result<Report> {
         judge(case, files, &report)?;
         Ok(report)
     })
+}
+
+/// A session over the same tables and files, whose sorters have little memory: what grows shows earlier.
+fn frugal(
+    sides: Pair<Arc<dyn Replica>>,
+    state: &Path,
+    env: Env,
+    budget: usize,
+) -> syncline_model::Result<Session> {
+    let disk = Arc::new(OsDisk::new());
+    let dir = disk.root(state)?;
+    let table = Arc::new(FjallTable::open(&state.join("tables"))?);
+    let shelf = DiskShelf::new(disk, dir)?.with_budget(budget);
+    Session::over(sides, table, Arc::new(shelf), env)
 }
 
 fn told(fault: syncline_model::Fault) -> anyhow::Error {
@@ -172,10 +191,11 @@ pub struct Taken {
 }
 
 /// Runs a case in a process of its own, started from `exe`.
-pub fn measure(exe: &Path, case: Case, files: u64, dir: &Path) -> Result<Taken> {
+pub fn measure(exe: &Path, case: Case, files: u64, dir: &Path, budget: Option<usize>) -> Result<Taken> {
     let out = std::process::Command::new(exe)
         .args(["--within", case.name(), "--entries", &files.to_string(), "--dir"])
         .arg(dir)
+        .args(budget.map(|budget| format!("--budget={budget}")))
         .stderr(std::process::Stdio::inherit())
         .output()?;
     ensure!(out.status.success(), "the case failed: {}", out.status);
