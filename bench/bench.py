@@ -184,21 +184,22 @@ def bucket(a):
     try:
         up, down = Case(a), Case(a)
         for n in range(a.runs):
-            state = f"{a.work}/bucket.state"
-            fresh(state, f"{a.work}/back", f"{a.work}/back.state")
+            state, back, back2, back_state = (f"{a.work}/bucket.{x}{n}" for x in ("state", "back", "rclone", "back.state"))
+            fresh(state, back, back2, back_state)
+            a.rubbish += [state, back, back2, back_state]
             target = url.replace("/t?", f"/t{n}?")
             up.add("syncline", timed(a.binary, "sync", src, target, "--state", state, "--jobs", "16", "-q", env=creds))
             up.add("rclone copy", timed(*rclone, src, f":s3:theirs/t{n}", env=creds))
-            os.makedirs(f"{a.work}/back")
-            down.add("syncline", timed(a.binary, "sync", f"{a.work}/back", target, "--state", f"{a.work}/back.state",
-                                       "--jobs", "16", "-q", env=creds))
-            fresh(f"{a.work}/back2")
-            down.add("rclone copy", timed(*rclone, f":s3:theirs/t{n}", f"{a.work}/back2", env=creds))
+            os.makedirs(back)
+            settle()
+            down.add("syncline", timed(a.binary, "sync", back, target, "--state", back_state, "--jobs", "16", "-q", env=creds))
+            settle()
+            down.add("rclone copy", timed(*rclone, f":s3:theirs/t{n}", back2, env=creds))
         up.show("bucket-up", "server's word", {"rclone copy": 0.7})
         down.show("bucket-down", "ours durable at exit", {"rclone copy": 0.7})
     finally:
         server.kill()
-    fresh(data, f"{a.work}/back", f"{a.work}/back2")
+    a.rubbish.append(data)
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
