@@ -428,12 +428,14 @@ impl Moves {
                     let was = Was {
                         slot: behind.clone(),
                         reused: false,
+                        carried: false,
                     };
                     pieces.push((behind, Piece::Carried(Pair::new(None, None), was)));
                 }
                 let was = was.unwrap_or_else(|| Was {
                     slot: slot.clone(),
                     reused,
+                    carried: !own_step,
                 });
                 let piece = if own_step { Piece::Base } else { Piece::Carried };
                 pieces.push((to.clone(), piece(row, was)));
@@ -472,6 +474,7 @@ impl Moves {
         let was = was.unwrap_or_else(|| Was {
             slot: slot.clone(),
             reused: false,
+            carried: false,
         });
         pieces.extend(base.map(|row| (slot.clone(), Piece::Base(row, was))));
         pieces.extend(left.map(|located| (slot.clone(), Piece::Now(Side::Left, located))));

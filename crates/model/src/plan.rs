@@ -256,6 +256,8 @@ pub struct Was {
     pub slot: Slot,
     /// Something else stands there now, whose own row takes the place of the old one.
     pub reused: bool,
+    /// It goes along with a directory: the base has it here once that is renamed there.
+    pub carried: bool,
 }
 
 impl Was {

@@ -455,7 +455,11 @@ impl Session {
         Ok(Some(Settle {
             slot: at,
             row: Some(row),
-            was: Some(Was { slot, reused: false }),
+            was: Some(Was {
+                slot,
+                reused: false,
+                carried: false,
+            }),
             steps,
         }))
     }

@@ -1,4 +1,4 @@
-//! Several workers over a list of items, results to the caller as they come.
+//! Several workers over a list of items, results to the caller as they come; and one that works ahead of the caller.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,4 +84,46 @@ where
     while receive.recv().await.is_some() {}
     tick();
     outcome
+}
+
+/// Pieces that wait for who takes them.
+const WAITING: usize = 2;
+
+/// What a source yields, fetched ahead of who takes it by a task of its own.
+pub struct Ahead<T>(mpsc::Receiver<Result<Option<T>>>);
+
+impl<T: Send + 'static> Ahead<T> {
+    /// Starts the task. `fetch` is called until it has no more or fails.
+    pub fn of<S, F, Fut>(env: &Env, mut source: S, mut fetch: F) -> Self
+    where
+        S: Send + 'static,
+        F: FnMut(S) -> Fut + Send + 'static,
+        Fut: Future<Output = (S, Result<Option<T>>)> + Send,
+    {
+        let (send, receive) = mpsc::channel(WAITING);
+        env.spawn.spawn(Box::pin(async move {
+            loop {
+                let piece;
+                (source, piece) = fetch(source).await;
+                if !matches!(piece, Ok(Some(_))) {
+                    // What the source holds is free before the caller learns that there is no more.
+                    drop(source);
+                    // A caller that does not listen any more has ended by itself.
+                    let _gone = send.send(piece).await;
+                    break;
+                }
+                if send.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        }));
+        Self(receive)
+    }
+
+    /// The next piece; `None` at the end, which the source itself has told: a task that died is a `Bug`.
+    pub async fn next(&mut self) -> Result<Option<T>> {
+        self.0.recv().await.unwrap_or_else(|| {
+            Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"))
+        })
+    }
 }

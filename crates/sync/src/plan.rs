@@ -299,6 +299,7 @@ impl<'a> Draft<'a> {
             let was = Was {
                 slot: Slot::of(&from, true),
                 reused: false,
+                carried: false,
             };
             let item = Item {
                 slot,

@@ -296,7 +296,11 @@ fn to_place(value: &Value) -> Option<Was> {
     let reused = value.as_array().and_then(|list| list.first());
     let slot = Slot::new(bytes(reused.unwrap_or(value))?).ok()?;
     let reused = reused.is_some();
-    Some(Was { slot, reused })
+    Some(Was {
+        slot,
+        reused,
+        carried: false,
+    })
 }
 
 /// One line for one row of a plan; `key` is its place in the order.

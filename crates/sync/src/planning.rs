@@ -15,6 +15,7 @@ use syncline_replica::Replica;
 use crate::api::{Env, Event, Monitor, Options, Stop};
 use crate::compare::Compare;
 use crate::merging::Asker;
+use crate::parallel::Ahead;
 use crate::plan::Draft;
 use crate::rows::{Base, decode, encode};
 use crate::scan::{Join, Seenings};
@@ -125,6 +126,7 @@ impl<'a> Planner<'a> {
     /// Reads both trees beside the base.
     async fn look(&self, rule: &Rule, scope: &Scope) -> Result<Dirty> {
         let mut join = Join::open(
+            self.env,
             self.sides,
             self.base,
             self.shelf,
@@ -341,7 +343,7 @@ impl<'a> Planner<'a> {
     /// Completes and merges.
     async fn decide(
         &self,
-        mut triples: Triples,
+        triples: Triples,
         rule: &Rule,
         scope: &Scope,
         draft: &mut Draft<'a>,
@@ -366,11 +368,11 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("comparing"));
         let (mut merge, mut out) = (Merge::new(rule), Vec::new());
-        loop {
-            let mut chunk = triples.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;
-            if chunk.is_empty() {
-                break;
-            }
+        let mut chunks = Ahead::of(env, triples, |mut triples| async move {
+            let chunk = triples.by_ref().take(CHUNK).collect::<Result<Vec<_>>>();
+            (triples, chunk.map(|chunk| (!chunk.is_empty()).then_some(chunk)))
+        });
+        while let Some(mut chunk) = chunks.next().await? {
             self.unseen(&mut chunk, draft).await?;
             compare.complete(&mut chunk).await?;
             for triple in chunk {

@@ -13,13 +13,15 @@ use syncline_model::{
 };
 use syncline_replica::{Replica, Walk};
 
+use crate::api::Env;
+use crate::parallel::Ahead;
 use crate::rows::Base;
 use crate::shelf::Shelf;
 use crate::spelling::{BaseRows, Respelled, Spelling};
 
 /// Entries of one side as they come.
 struct Feed {
-    walk: Box<dyn Walk>,
+    walk: Ahead<Vec<Seen>>,
     /// Directories that lead to where the walk begins, in order.
     above: VecDeque<Seen>,
     batch: Peekable<std::vec::IntoIter<Seen>>,
@@ -112,6 +114,7 @@ pub struct Join<'r> {
 impl<'r> Join<'r> {
     /// Opens both trees.
     pub async fn open(
+        env: &Env,
         sides: &Pair<std::sync::Arc<dyn Replica>>,
         base: &Base,
         shelf: &dyn Shelf,
@@ -119,8 +122,12 @@ impl<'r> Join<'r> {
         rule: &'r Rule,
         checksum: bool,
     ) -> Result<Self> {
-        let feed = |walk, above| Feed {
-            walk,
+        let feed = |walk: Box<dyn Walk>, above| Feed {
+            // Both trees are read while rows are joined.
+            walk: Ahead::of(env, walk, |mut walk| async move {
+                let batch = walk.next().await;
+                (walk, batch)
+            }),
             above,
             batch: Vec::new().into_iter().peekable(),
             done: false,
@@ -272,6 +279,7 @@ fn respelt(
         was: Some(Was {
             slot: was,
             reused: false,
+            carried: false,
         }),
         ..triple
     }

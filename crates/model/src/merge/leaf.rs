@@ -124,11 +124,13 @@ impl Merge<'_> {
                 .for_each(|content| content.learn(&a));
         }
         let steps = self.merge_attrs(triple, &mut row);
-        out.push(settle(
-            triple,
-            Some(Pair::new(Some(row.left), Some(row.right))),
-            steps,
-        ));
+        let row = Some(Pair::new(Some(row.left), Some(row.right)));
+        // The base says so already, under the old name of a directory; it renames all that lies there at once.
+        let carried = triple.was.as_ref().is_some_and(|was| was.carried);
+        if carried && steps.is_empty() && row == triple.base {
+            return;
+        }
+        out.push(settle(triple, row, steps));
     }
 
     /// Steps that bring moved things here and set attributes; `row` becomes what each side will hold.

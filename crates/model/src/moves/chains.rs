@@ -191,7 +191,17 @@ impl Chains {
         if let Some(row) = base {
             let to = self.base.get(&path).map_or_else(|| slot.clone(), target);
             let slot = was.map_or(slot, |was| was.slot);
-            pieces.push((to, Piece::Base(row, Was { slot, reused })));
+            pieces.push((
+                to,
+                Piece::Base(
+                    row,
+                    Was {
+                        slot,
+                        reused,
+                        carried: false,
+                    },
+                ),
+            ));
         }
         pieces
     }
