@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use syncline_model::{Conflict, Digest, Fault, Identity, Kind, Pair, RelPath, Result, Row, Side, Slot};
+use syncline_model::{
+    Conflict, Digest, Fault, Identity, Kind, Observation, Pair, RelPath, Result, Row, Side, Slot, Tag,
+};
 use syncline_store::{Batch, Table};
 
 use crate::api::OpenConflict;
 use crate::spill::Spilt;
 
 /// Number of this layout; another one is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const ANCESTOR: u8 = b'a';
 const BASE: u8 = b'b';
@@ -35,7 +37,7 @@ const DIGESTS: &[u8] = b"/digests";
 /// Bytes of a usual row.
 const ROW: usize = 512;
 /// Rows that get another name at once.
-const CARRIED: usize = 4096;
+const CARRIED: usize = 16_384;
 /// Versions kept for merging that get another name at once; they may be long.
 const CARRIED_VERSIONS: usize = 16;
 
@@ -52,6 +54,34 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         Fault::new(Kind::Corrupt, "a state row is damaged", "")
             .because(error)
             .hint("remove the session's state directory: the next run rebuilds it by content")
+    })
+}
+
+/// A base row as it is kept: both sides mostly have the same entry, which is kept once.
+#[derive(Serialize, Deserialize)]
+enum Kept<T> {
+    /// Each has its own.
+    Each(Pair<Option<T>>),
+    /// Both have the left one's entry; the tag of the right one.
+    Same(T, Tag),
+}
+
+fn encode_row(row: &Row) -> Result<Vec<u8>> {
+    match (&row.left, &row.right) {
+        (Some(left), Some(right)) if left.entry == right.entry => {
+            encode(&Kept::Same(left, right.tag.clone()))
+        }
+        (left, right) => encode(&Kept::Each(Pair::new(left.as_ref(), right.as_ref()))),
+    }
+}
+
+fn decode_row(bytes: &[u8]) -> Result<Row> {
+    Ok(match decode(bytes)? {
+        Kept::Each(row) => row,
+        Kept::Same::<Observation>(left, tag) => {
+            let entry = left.entry.clone();
+            Pair::new(Some(left), Some(Observation { entry, tag }))
+        }
     })
 }
 
@@ -109,7 +139,7 @@ impl Base {
     pub fn row(&self, slot: &Slot) -> Result<Option<Row>> {
         self.table
             .get(&key(BASE, slot.as_bytes()))?
-            .map(|bytes| decode(&bytes))
+            .map(|bytes| decode_row(&bytes))
             .transpose()
     }
 
@@ -120,7 +150,7 @@ impl Base {
             let slot = Slot::new(&key[1..]).map_err(|bad| {
                 Fault::new(Kind::Corrupt, "a name in the session's base is damaged", "").because(bad)
             })?;
-            Ok((slot, decode(&value)?))
+            Ok((slot, decode_row(&value)?))
         })
     }
 
@@ -139,7 +169,7 @@ impl Base {
         for (slot, row) in rows {
             batch.push((
                 key(BASE, slot.as_bytes()),
-                row.map(|row| encode(&row)).transpose()?,
+                row.map(|row| encode_row(&row)).transpose()?,
             ));
         }
         if batch.is_empty() {
@@ -281,7 +311,7 @@ impl Base {
     }
 
     /// A digest that an earlier run made and could not use.
-    pub fn digest(&self, side: Side, slot: &Slot) -> Result<Option<syncline_model::Observation>> {
+    pub fn digest(&self, side: Side, slot: &Slot) -> Result<Option<Observation>> {
         self.table
             .get(&digest_key(side, slot))?
             .map(|bytes| decode(&bytes))
@@ -289,7 +319,7 @@ impl Base {
     }
 
     /// Keeps digests that were just made: observations with their content known.
-    pub fn keep_digests(&self, made: Vec<(Side, Slot, syncline_model::Observation)>) -> Result<()> {
+    pub fn keep_digests(&self, made: Vec<(Side, Slot, Observation)>) -> Result<()> {
         if made.is_empty() {
             return Ok(());
         }
