@@ -131,11 +131,13 @@ pub async fn list_all(store: &dyn Store, under: &str) -> Result<Vec<Listed>> {
 /// The MD5 of an object, where its tag or the store tells.
 pub fn md5_of(store: &dyn Store, blob: &Blob) -> Option<[u8; 16]> {
     let from_tag = || match &blob.tag {
-        Tag::Store(tag) if store.caps().tag_is_md5 => super::metadata::hex(
-            tag.strip_prefix(b"\"")
-                .and_then(|tag| tag.strip_suffix(b"\""))
-                .unwrap_or(tag),
-        ),
+        Tag::Store(tag) if store.caps().tag_is_md5 => {
+            let bare = tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\""));
+            let bare = bare.unwrap_or(tag);
+            let whole = bare.split(|&byte| byte == b'-').next();
+            let parts_too = syncline_model::zoo::on("parts-tag-taken-as-md5");
+            super::metadata::hex(whole.filter(|_| parts_too).unwrap_or(bare))
+        }
         _ => None,
     };
     blob.md5.or_else(from_tag)

@@ -7,9 +7,10 @@
     reason = "a rig stands outside: real time, real disks, another process"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use syncline_rigs::program::workspace;
@@ -17,7 +18,7 @@ use syncline_rigs::program::workspace;
 /// What finds a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Finder {
-    /// A test: its package, its target (`lib` or the name of a test file) and its name.
+    /// A test: its package, its target (the name of a test file or a program) and its name.
     Test(&'static str, &'static str, &'static str),
     /// A rig with its arguments.
     Rig(&'static str, &'static [&'static str]),
@@ -76,6 +77,41 @@ const BUGS: &[(&str, &str, Finder)] = &[
         "killed-run-not-looked-at",
         "the last changes of a killed run are in no log",
         Test("syncline-sync", "simulation", "s19_a_killed_run"),
+    ),
+    (
+        "base-before-flush",
+        "rows reach the base before what they say is flushed",
+        Test("syncline-sync", "simulation", "s23_any_moment"),
+    ),
+    (
+        "failed-sync-tried-again",
+        "a flush that failed is asked once more, and believed",
+        Test("syncline-sync", "simulated", "s23_a_flush_that_failed"),
+    ),
+    (
+        "parts-tag-taken-as-md5",
+        "the tag of an object that went up in parts is taken for its MD5",
+        Test("syncline-replica", "bucket_tree", "b6_an_upload_of_rclone"),
+    ),
+    (
+        "newest-wins",
+        "of two edits the one with the later time wins",
+        Test("syncline-sync", "simulated", "s10_clocks_that_differ"),
+    ),
+    (
+        "older-is-no-edit",
+        "a file with an older time than before is taken for unchanged",
+        Test("syncline-sync", "simulated", "s10_a_clock_that_jumps"),
+    ),
+    (
+        "merge-command-left-behind",
+        "what a merge command started lives on when its time is over",
+        Test("syncline-cli", "syncline", "s36_"),
+    ),
+    (
+        "conflict-copy-not-awaited",
+        "an original is replaced though its copy could not be made",
+        Test("syncline-sync", "scenarios", "s26_what_cannot_be_copied_aside"),
     ),
     (
         "root-believed",
@@ -144,32 +180,38 @@ const BUGS: &[(&str, &str, Finder)] = &[
     ),
 ];
 
+/// The packages whose tests and programs are used.
+const PACKAGES: &[&str] = &["cli", "model", "replica", "rigs", "sync", "testkit"];
+
 fn main() -> Result<ExitCode> {
     let only: Vec<String> = std::env::args().skip(1).collect();
     let top = workspace()?;
     let built = build(&top)?;
     let mut without = BTreeMap::new();
-    let mut green = true;
-    println!("| bug | what it does | found by | |\n|---|---|---|---|");
+    let (mut found, mut all) = (0, 0);
+    println!("| bug | what it does | found by | seconds | |\n|---|---|---|---|---|");
     for (name, what, finder) in BUGS {
         if !only.is_empty() && !only.iter().any(|asked| asked == name) {
             continue;
         }
+        let begun = Instant::now();
         let passes = match without.get(finder) {
             Some(passes) => *passes,
-            None => run(&top, &built, *finder, None)?,
+            None => built.passes(*finder, None)?,
         };
         without.insert(*finder, passes);
-        let found = passes && !run(&top, &built, *finder, Some(name))?;
-        let said = match (passes, found) {
-            (false, _) => "RED without it",
-            (true, false) => "NOT FOUND",
-            (true, true) => "found",
+        let said = match passes {
+            false => "RED without it",
+            true if built.passes(*finder, Some(name))? => "NOT FOUND",
+            true => "found",
         };
-        green &= found;
-        println!("| {name} | {what} | `{}` | {said} |", told(*finder));
+        all += 1;
+        found += u32::from(said == "found");
+        let seconds = begun.elapsed().as_secs();
+        println!("| {name} | {what} | `{}` | {seconds} | {said} |", told(*finder));
     }
-    Ok(if green {
+    println!("\n{found} of {all} bugs were found");
+    Ok(if found == all {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -178,71 +220,103 @@ fn main() -> Result<ExitCode> {
 
 fn told(finder: Finder) -> String {
     match finder {
+        Test(package, "syncline", name) => format!("cargo test -p {package} --bin syncline {name}"),
         Test(package, target, name) => format!("cargo test -p {package} --test {target} {name}"),
         Rig(rig, args) => format!("{rig} {}", args.join(" ")),
     }
 }
 
-/// Builds everything with the bugs in, but off, and returns where the rigs and the program lie.
-fn build(top: &Path) -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "-p",
-            "syncline-cli",
-            "-p",
-            "syncline-rigs",
-            "--bins",
-            "--features",
-        ])
-        .arg("syncline-rigs/zoo")
-        .current_dir(top)
-        .status()
-        .context("cargo build")?;
-    if !status.success() {
-        bail!("the zoo could not be built");
-    }
-    let kept = top.join("target/zoo");
-    std::fs::create_dir_all(&kept)?;
-    for name in ["syncline", "kill-rig", "cut-rig"] {
-        std::fs::copy(top.join("target/debug").join(name), kept.join(name))?;
-    }
-    Ok(kept)
+/// Tests, rigs and the program with all bugs in them, each off until it is named.
+struct Built {
+    top: PathBuf,
+    programs: PathBuf,
+    /// Test files by name.
+    tests: BTreeMap<String, PathBuf>,
 }
 
-/// True when the finder is content.
-fn run(top: &Path, built: &Path, finder: Finder, bug: Option<&str>) -> Result<bool> {
-    let mut command = match finder {
-        Rig(rig, args) => {
-            let mut command = Command::new(built.join(rig));
-            command.args(args);
-            command
-        }
-        Test(package, target, name) => {
-            let mut command = Command::new(env!("CARGO"));
-            command.args([
-                "test",
-                "--quiet",
-                "-p",
-                package,
-                "--features",
-                "syncline-model/zoo",
-                "--test",
-                target,
-            ]);
-            command.args(["--", name]);
-            command
-        }
-    };
-    command.env_remove("SYNCLINE_ZOO");
-    if let Some(bug) = bug {
-        command.env("SYNCLINE_ZOO", bug);
+/// Builds everything once.
+fn build(top: &Path) -> Result<Built> {
+    cargo(top, &["build", "--bins"])?;
+    let mut arguments = vec!["test", "--no-run", "--bin", "syncline"];
+    let targets: BTreeSet<&str> = BUGS
+        .iter()
+        .filter_map(|(_, _, finder)| match finder {
+            Test(_, target, _) => Some(*target).filter(|target| *target != "syncline"),
+            Rig(..) => None,
+        })
+        .collect();
+    for target in targets {
+        arguments.extend(["--test", target]);
     }
-    command.env("SYNCLINE_BIN", built.join("syncline"));
-    command
-        .current_dir(top)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    Ok(command.status()?.success())
+    let built = cargo(top, &arguments)?;
+    let mut tests = BTreeMap::new();
+    for line in built.lines() {
+        let told: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        let (name, path) = (told["target"]["name"].as_str(), told["executable"].as_str());
+        if let (Some(name), Some(path), Some(true)) = (name, path, told["profile"]["test"].as_bool()) {
+            tests.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let programs = top.join("target/zoo");
+    std::fs::create_dir_all(&programs)?;
+    for name in ["syncline", "kill-rig", "cut-rig"] {
+        std::fs::copy(top.join("target/debug").join(name), programs.join(name))?;
+    }
+    Ok(Built {
+        top: top.to_owned(),
+        programs,
+        tests,
+    })
+}
+
+/// What cargo says, line by line, of building all packages with all bugs in them.
+fn cargo(top: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments);
+    command.args([
+        "--message-format=json-render-diagnostics",
+        "--features",
+        "syncline-rigs/zoo",
+    ]);
+    for package in PACKAGES {
+        command.arg("-p").arg(format!("syncline-{package}"));
+    }
+    let output = command.current_dir(top).stderr(Stdio::inherit()).output();
+    let output = output.context("cargo")?;
+    if !output.status.success() {
+        bail!("the zoo could not be built");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+impl Built {
+    /// True when the finder is content.
+    fn passes(&self, finder: Finder, bug: Option<&str>) -> Result<bool> {
+        let mut command = match finder {
+            Rig(rig, args) => {
+                let mut command = Command::new(self.programs.join(rig));
+                command.args(args).current_dir(&self.top);
+                command
+            }
+            Test(package, target, name) => {
+                let test = self.tests.get(target).context("a test that was not built")?;
+                let mut command = Command::new(test);
+                let package = package.trim_start_matches("syncline-");
+                command
+                    .arg(name)
+                    .current_dir(self.top.join("crates").join(package));
+                command
+            }
+        };
+        command.env_remove("SYNCLINE_ZOO");
+        if let Some(bug) = bug {
+            command.env("SYNCLINE_ZOO", bug);
+        }
+        command.env("SYNCLINE_BIN", self.programs.join("syncline"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(command.status()?.success())
+    }
 }
