@@ -16,6 +16,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conflict_name::is_conflict_name;
 use crate::diff;
 use crate::entry::{Entry, Observation};
 use crate::merge::{Located, Triple};
@@ -196,7 +197,13 @@ pub fn pair(ends: &[Track]) -> Option<Shift> {
     let (from, to) = if a.left_here { (a, b) } else { (b, a) };
     let apart = |a: &Slot, b: &Slot| !a.path().is_within(&b.path());
     let whole = from.left_here && !to.left_here && apart(&from.slot, &to.slot) && apart(&to.slot, &from.slot);
-    whole.then(|| Shift {
+    let is_copy = |end: &Track| {
+        let name = end.slot.path().name();
+        !end.slot.is_dir() && name.is_some_and(|name| is_conflict_name(&name))
+    };
+    // What was put aside under a name of ours did not move: a run that was killed did that.
+    let put_aside = is_copy(to) && !is_copy(from);
+    (whole && !put_aside).then(|| Shift {
         from: from.clone(),
         to: to.clone(),
         late: false,

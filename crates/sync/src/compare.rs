@@ -16,9 +16,10 @@ use syncline_replica::Replica;
 use crate::api::{Env, Stop};
 use crate::parallel::parallel;
 use crate::rows::Base;
+use crate::trust::Trust;
 
 /// Rounds of reading until nothing is left to know; more would be a mistake of ours.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 
 /// Completes triples in place.
 pub struct Compare<'a> {
@@ -28,6 +29,8 @@ pub struct Compare<'a> {
     pub sides: &'a Pair<Arc<dyn Replica>>,
     /// Kept digests.
     pub base: &'a Base,
+    /// By which clocks it was looked.
+    pub trust: Trust,
     /// Directories that are still to move.
     pub moves: Arc<Moves>,
     /// What is looked at.
@@ -45,17 +48,20 @@ impl Compare<'_> {
     pub async fn complete(&self, triples: &mut [Triple]) -> Result<()> {
         self.confirm_absences(triples).await?;
         for _ in 0..ROUNDS {
-            let mut asked = Vec::new();
+            let (mut asked, mut recalled) = (Vec::new(), false);
             for (at, triple) in triples.iter_mut().enumerate() {
                 let want = wants(triple, self.rule);
                 for side in Side::BOTH {
                     let Some(want) = want[side] else { continue };
-                    if !self.recall(side, triple)? {
+                    if self.recall(side, triple)? {
+                        recalled = true;
+                    } else {
                         asked.extend(question(at, side, triple, want, &self.moves));
                     }
                 }
             }
-            if asked.is_empty() {
+            // What was recalled raises the same questions as what was read.
+            if asked.is_empty() && !recalled {
                 return Ok(());
             }
             self.read(triples, asked).await?;
@@ -104,7 +110,10 @@ impl Compare<'_> {
                         .content_mut()
                         .into_iter()
                         .for_each(|known| known.learn(&content));
-                    kept.push((question.side, triple.slot.clone(), located.seen.clone()));
+                    // What may change again without a trace is not known by its tag tomorrow.
+                    if self.trust.proof(question.side, &located.seen).is_some() {
+                        kept.push((question.side, triple.slot.clone(), located.seen.clone()));
+                    }
                 }
                 Err(fault) => located.seen.entry = unreadable(fault)?,
             }

@@ -109,6 +109,8 @@ pub struct Execution<'a> {
     made: Option<Tag>,
     /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
     blocked: HashSet<(Side, RelPath)>,
+    /// What was to be copied on its own side and was not: nothing may take its place.
+    uncopied: HashSet<(Side, RelPath)>,
 }
 
 /// A step with what it needs to be done.
@@ -184,6 +186,7 @@ impl<'a> Execution<'a> {
             devices: Pair::default(),
             made: None,
             blocked: HashSet::new(),
+            uncopied: HashSet::new(),
         }
     }
 
@@ -290,6 +293,7 @@ impl<'a> Execution<'a> {
                 || self.waits_for_room(&step)
                 || self.waits(&step)
                 || self.below_unmoved(&item.slot)
+                || self.is_uncopied(&step)
             {
                 if phase < Phase::OwnCopy {
                     self.leave(&step);
@@ -399,6 +403,7 @@ impl<'a> Execution<'a> {
                 || self.waits_for_room(&job.step)
                 || self.waits(&job.step)
                 || self.below_unmoved(&job.item.slot)
+                || self.is_uncopied(&job.step)
             {
                 self.failed.put(job.item.slot.as_bytes(), &())?;
                 continue;
@@ -513,32 +518,49 @@ impl<'a> Execution<'a> {
         self.remember(rows).await
     }
 
-    /// What earlier steps of this run left at a slot is what later ones must expect there.
+    /// What earlier steps of this run left at a slot is what later ones must expect there; what was moved there is
+    /// copied from there too.
     fn refresh(&self, job: &mut Job) {
         // What goes to make room for something that comes to its slot is not a part of that.
-        let Some(part) = self.parts.get(&job.item.slot).filter(|_| job.item.sole.is_none()) else {
+        if self.parts.is_empty() || job.item.sole.is_some() {
             return;
-        };
-        let made = |side: Side| {
-            let seen = part.row.as_ref().and_then(|row| row[side].clone());
+        }
+        let made = |slot: &Slot, side: Side| {
+            let row = self.parts.get(slot)?.row.as_ref()?;
+            let seen = row[side].clone();
             seen.filter(|seen| seen.tag != syncline_model::Tag::None)
         };
-        if let (Some(old), Some(seen)) = (&mut job.step.change.old, made(job.step.side)) {
+        if let (Some(old), Some(seen)) = (&mut job.step.change.old, made(&job.item.slot, job.step.side)) {
             *old = seen;
         }
         if job.step.action == Action::Move {
             return;
         }
         if let Some(source) = &mut job.step.source
-            && source.path == job.item.slot.path()
-            && let Some(seen) = made(source.side)
+            && let Some(seen) = made(&Slot::of(&source.path, false), source.side)
         {
             source.seen = seen;
         }
     }
 
+    /// True for what would take the place of an original whose copy was not made.
+    fn is_uncopied(&self, step: &Step) -> bool {
+        let original = (step.side, step.change.path.clone());
+        matches!(step.action, Action::Update | Action::Remove)
+            && self.uncopied.contains(&original)
+            && !syncline_model::zoo::on("conflict-copy-not-awaited")
+    }
+
     /// Sorts out what came of a step. `Err`: the run cannot go on.
     fn outcome(&mut self, job: Job, applied: Result<(Applied, Option<Entry>)>) -> Result<Option<Finished>> {
+        let original = job
+            .step
+            .source
+            .as_ref()
+            .filter(|source| source.side == job.step.side);
+        if let (Some(original), Action::Create, Err(_)) = (original, job.step.action, &applied) {
+            self.uncopied.insert((original.side, original.path.clone()));
+        }
         match applied {
             Ok((applied, staged)) => Ok(Some(Finished {
                 job,
@@ -587,7 +609,10 @@ impl<'a> Execution<'a> {
         if done.is_empty() {
             return Ok(());
         }
-        self.flush().await?;
+        let late = syncline_model::zoo::on("base-before-flush");
+        if !late {
+            self.flush().await?;
+        }
         for finished in &done {
             let Finished {
                 job: Job { step, number, .. },
@@ -612,7 +637,8 @@ impl<'a> Execution<'a> {
                 rows.extend(self.row_of(finished)?);
             }
         }
-        self.remember(rows).await
+        self.remember(rows).await?;
+        if late { self.flush().await } else { Ok(()) }
     }
 
     /// Writes rows of what both sides agreed on.
@@ -858,7 +884,16 @@ async fn bring(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
         );
         return Ok(());
     }
-    let (Some(new), Some(source), None) = (&step.change.new, &step.source, &step.change.from) else {
+    if let (Some(source), Some(From::Link(_))) = (&step.source, &step.change.from) {
+        // Its bytes are here already; that it still has them over there is its ground all the same.
+        let _ = hands.sides[source.side]
+            .read(&source.path, &source.seen, 0)
+            .await?;
+        return Ok(());
+    }
+    let (Some(new @ Entry::File(..)), Some(source), None) =
+        (&step.change.new, &step.source, &step.change.from)
+    else {
         return Ok(());
     };
     if hands.halt.load(Ordering::Relaxed) {

@@ -119,7 +119,7 @@ impl<'a> Planner<'a> {
             .chains
             .removals()
             .try_for_each(|removal| draft.add(removal))?;
-        self.decide(triples, &rule, &scope, &mut draft).await?;
+        self.decide(triples, &rule, &scope, trust, &mut draft).await?;
         Ok(Planned { draft, seen, trust })
     }
 
@@ -244,7 +244,7 @@ impl<'a> Planner<'a> {
             let to = moves.before(moved.side.other(), &moved.to);
             if moved.alike {
                 alike.push(shift.from.slot.as_bytes(), &encode(&shift)?)?;
-            } else if self.free(&moved, &to, scope).await? {
+            } else if self.free(&moved, &to, scope).await? && !self.knotted(&moved, &to, scope).await? {
                 any = true;
                 files.push(shift.from.slot.as_bytes(), &encode(&moved)?)?;
             }
@@ -313,6 +313,19 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// True when a directory takes the old name and the one around the new name is still to be made: directories are made
+    /// before files move into them and after files left their names, so neither can be first. Such a file is copied.
+    async fn knotted(&self, moved: &Moved, to: &RelPath, scope: &Scope) -> Result<bool> {
+        let Some(parent) = to.parent().filter(|parent| !parent.is_root()) else {
+            return Ok(false);
+        };
+        let is_dir = async |side: Side, path: &RelPath| {
+            let found = self.sides[side].find(path, scope).await?;
+            Ok::<_, Fault>(found.is_some_and(|found| found.entry.is_dir()))
+        };
+        Ok(!is_dir(moved.side.other(), &parent).await? && is_dir(moved.side, &moved.from).await?)
+    }
+
     /// Nothing of any kind stands at `to` on the side that is to follow.
     async fn free(&self, moved: &Moved, to: &RelPath, scope: &Scope) -> Result<bool> {
         Ok(self.sides[moved.side.other()].find(to, scope).await?.is_none())
@@ -346,6 +359,7 @@ impl<'a> Planner<'a> {
         triples: Triples,
         rule: &Rule,
         scope: &Scope,
+        trust: Trust,
         draft: &mut Draft<'a>,
     ) -> Result<()> {
         let &Self {
@@ -360,6 +374,7 @@ impl<'a> Planner<'a> {
             env,
             sides,
             base,
+            trust,
             moves: draft.moves.clone(),
             scope,
             rule,

@@ -13,6 +13,7 @@ use syncline_model::{
 
 use crate::journal::{self, Ahead, Journal, Record, Stands};
 use crate::session::Session;
+use crate::trust::Trust;
 
 /// What recovery looks for in the trash: by inode where there is one, else by path.
 #[derive(PartialEq, Eq, Hash)]
@@ -120,6 +121,9 @@ impl Session {
         if content.digest.is_none() && content.md5.is_none() {
             return Ok(time(wanted).is_some() && time(wanted) == time(&found.entry));
         }
+        let trust = Trust {
+            began: Pair::new(self.sides.left.clock().await?, self.sides.right.clock().await?),
+        };
         match self.sides[side].digest(path, found).await {
             Err(fault) if grave(&fault) => Err(fault),
             Err(_) => Ok(false),
@@ -129,9 +133,11 @@ impl Session {
                 if let Some(content) = found.entry.content_mut() {
                     content.learn(&read);
                 }
-                // It need not be read again when the run looks.
-                self.base
-                    .keep_digests(vec![(side, Slot::of(path, false), found)])?;
+                // It need not be read again when the run looks, unless it may have changed since without a trace.
+                if trust.proof(side, &found).is_some() {
+                    self.base
+                        .keep_digests(vec![(side, Slot::of(path, false), found)])?;
+                }
                 Ok(same)
             }
         }

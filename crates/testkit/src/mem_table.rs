@@ -48,10 +48,15 @@ impl MemTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A power cut: of the batches since the last `persist` a prefix that `seed` chooses survives. Returns how many
-    /// batches were lost.
+    /// A power cut: of the batches since the last `persist` a prefix that `seed` chooses survives; as often as not it is
+    /// all of them, as where the kernel had the time to write. Returns how many batches were lost.
     pub fn crash(&self, seed: u64) -> usize {
-        let keep = SeededDice::new(seed).below(self.state().pending.len() as u64 + 1);
+        let (dice, pending) = (SeededDice::new(seed), self.state().pending.len() as u64);
+        let keep = if dice.chance(50) {
+            pending
+        } else {
+            dice.below(pending + 1)
+        };
         self.crash_keeping(usize::try_from(keep).unwrap_or(usize::MAX))
     }
 

@@ -68,6 +68,9 @@ pub enum Action {
     Go,
     /// It fails with this kind and changes nothing.
     Fail(Kind),
+    /// A sync that fails and has lost what it was to make durable: those bytes count as written from now on, each file
+    /// says so once more to whoever syncs it alone, and a power cut takes them. Of other calls: [`Action::Go`].
+    Lose,
     /// The process is killed here: this call and all later ones fail with `Cancelled` and change nothing, until
     /// [`SimDisk::crash`] or [`SimDisk::restart`].
     CrashHere,
@@ -366,6 +369,12 @@ impl SimDisk {
         };
         match action {
             Action::Go => Ok(self.ticked()),
+            Action::Lose => {
+                self.shared.judge().counts.faults += 1;
+                let mut world = self.ticked();
+                world.loses = matches!(verb, "sync_file" | "sync_fs");
+                Ok(world)
+            }
             Action::Fail(kind) => {
                 self.shared.judge().counts.faults += 1;
                 Err(Fault::new(kind, format!("{verb}: injected"), name.escape_ascii()))

@@ -270,6 +270,9 @@ impl Merge<'_> {
             Policy::Right => Some(Side::Right),
             Policy::Newest => greater(triple, |entry| entry.meta().and_then(|meta| meta.mtime)),
             Policy::Largest => greater(triple, |entry| Some(entry.size())),
+            Policy::KeepBoth if crate::zoo::on("newest-wins") => {
+                greater(triple, |entry| entry.meta().and_then(|meta| meta.mtime))
+            }
             Policy::KeepBoth => None,
         };
         conflict.kept.push(conflict.path.clone());
@@ -333,12 +336,15 @@ impl Merge<'_> {
             own.change.from = Some(crate::entry::From::Move(at));
             own
         } else {
-            let bytes = seen
-                .entry
-                .is_file()
-                .then(|| source(&triple.slot.path()))
-                .flatten();
-            step(on, Action::Create, path.clone(), None, Some(new.clone()), bytes)
+            let original = source(&triple.slot.path());
+            step(
+                on,
+                Action::Create,
+                path.clone(),
+                None,
+                Some(new.clone()),
+                original,
+            )
         };
         let bytes = seen.entry.is_file().then(|| source(&path)).flatten();
         let other = step(on.other(), Action::Create, path.clone(), None, Some(new), bytes);
@@ -372,6 +378,10 @@ impl Copied {
 
 /// True unless the content is proved to be the base's. What was seen but once (a one-way run takes a side as its base) need not be read.
 fn edited(base: &Observation, now: &Observation) -> bool {
+    let mtime = |seen: &Observation| seen.entry.meta().and_then(|meta| meta.mtime);
+    if crate::zoo::on("older-is-no-edit") && mtime(now) < mtime(base) {
+        return false;
+    }
     base != now && base.entry.same_content(&now.entry) != Sameness::Same
 }
 

@@ -12,7 +12,6 @@ use md5::{Digest as _, Md5};
 use syncline_model::{Content, Digest, Fault, Kind, Observation, RelPath, Result};
 use syncline_store::{Disk, Stat};
 
-use super::observe::still;
 use super::route::Routes;
 use crate::seam::Body;
 
@@ -60,7 +59,7 @@ impl<D: Disk> FileBody<D> {
         let file = routes.disk.open(&step.spot.dir, &name, false).map_err(gone)?;
         let before = routes.disk.stat_file(&file).map_err(|fault| fault.at(path))?;
         let fs = routes.observer.fs(&step.spot, &name, &before)?;
-        if expect.is_some_and(|expect| !still(expect, &before, fs, true)) {
+        if expect.is_some_and(|expect| !routes.shifted.still(expect, &before, fs)) {
             return Err(changed("it was changed since it was looked at", path));
         }
         let (disk, file) = (Arc::clone(&routes.disk), Arc::new(file));

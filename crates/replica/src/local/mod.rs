@@ -12,6 +12,7 @@ mod own;
 mod probe;
 mod route;
 mod scan;
+mod shifted;
 mod trash;
 mod tree;
 

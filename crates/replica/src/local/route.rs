@@ -13,6 +13,7 @@ use syncline_model::{Fault, Kind, RelPath, Result};
 use syncline_store::{Disk, Node, Stat};
 
 use super::observe::{Observer, Spot, held};
+use super::shifted::Shifted;
 
 /// Handles that may stay open between two uses.
 const KEPT: usize = 192;
@@ -57,6 +58,8 @@ pub(crate) struct Routes<D: Disk> {
     live: Arc<AtomicUsize>,
     /// A directory on each file system that was met below the root, by device.
     pub mounts: Mutex<BTreeMap<u64, D::Dir>>,
+    /// What the edit under way did to files of several names.
+    pub shifted: Shifted,
 }
 
 impl<D: Disk> Routes<D> {
@@ -81,6 +84,7 @@ impl<D: Disk> Routes<D> {
             cache,
             live,
             mounts: Mutex::default(),
+            shifted: Shifted::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Both sides changed it: nothing is silently decided, everything is kept, one command settles it.
 
+use std::sync::Mutex;
+
 use syncline_model::{Policy, Side};
-use syncline_sync::{Keep, Options};
+use syncline_sync::{Event, Keep, Options};
 
 use crate::world::{Ran, World, rel};
 
@@ -185,4 +187,64 @@ fn s32_a_thousand_conflicts_are_settled_by_one_call() {
     assert_eq!(world.right.look().len(), 1010);
     assert_eq!(world.right.read("d3/333"), b"left 333");
     world.assert_settled();
+}
+
+#[test]
+fn s14_a_file_renamed_here_and_edited_on_both_sides_stays_twice_under_its_new_name() {
+    for renames in Side::BOTH {
+        let world = World::synced(&[("old.txt", "first"), ("d/other", "other")]);
+        world.tree(renames).rename("old.txt", "d/new.txt");
+        // As if nothing else had happened to it, or it would be another file.
+        let mtime = world.tree(renames).mtime("d/new.txt");
+        world.tree(renames).write("d/new.txt", "FIRST");
+        world.tree(renames).set_mtime("d/new.txt", mtime);
+        world.tree(renames.other()).write("old.txt", "edited over there");
+        let ran = world.sync();
+        assert_eq!((ran.exit(), ran.report.conflicts), (1, 1), "{renames:?}: {ran:?}");
+        world.assert_equal();
+        let names = world.left.names();
+        assert!(!names.iter().any(|name| name.starts_with("old")), "{names:?}");
+        for bytes in ["FIRST", "edited over there"] {
+            assert_eq!(world.left.names_of(bytes.as_bytes()).len(), 1, "{bytes}");
+        }
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn s26_what_cannot_be_copied_aside_is_not_replaced() {
+    for link in [false, true] {
+        let world = World::synced(&[("f.txt", "first")]);
+        if link {
+            world.left.remove("f.txt");
+            world.left.symlink("by left", "f.txt");
+            world.right.remove("f.txt");
+            world.right.symlink("by right", "f.txt");
+        } else {
+            world.left.write("f.txt", "by left");
+            world.right.write("f.txt", "by the right");
+        }
+        let (left, right, seen) = (world.left.clone(), world.right.clone(), Mutex::new(None));
+        let before = (left.look(), right.look());
+        // Somebody takes the name of the copy in the last moment.
+        let ran = world.run_while(&Options::default(), move |event| match event {
+            Event::Conflict(conflict) => *seen.lock().unwrap() = conflict.kept.get(1).cloned(),
+            Event::Phase("copying") => {
+                let copy = seen.lock().unwrap().clone().unwrap().to_string();
+                left.write(&copy, "taken");
+                right.write(&copy, "taken");
+            }
+            _ => {}
+        });
+        assert_eq!(ran.exit(), 2, "{ran:?}");
+        let now = (world.left.look(), world.right.look());
+        assert_eq!(now.0[&b"f.txt"[..]], before.0[&b"f.txt"[..]], "link {link}");
+        assert_eq!(now.1[&b"f.txt"[..]], before.1[&b"f.txt"[..]], "link {link}");
+        assert_eq!(world.sync().exit(), 1);
+        world.assert_equal();
+        for what in [&before.0, &before.1].map(|look| look[&b"f.txt"[..]].what.clone()) {
+            let found = world.left.look().into_values().filter(|node| node.what == what);
+            assert_eq!(found.count(), 1, "{what:?}");
+        }
+    }
 }

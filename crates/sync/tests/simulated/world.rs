@@ -235,6 +235,16 @@ impl World {
         (report, watch.0.into_inner().unwrap())
     }
 
+    /// A run that may fail: what it ended with.
+    pub fn attempt(&self) -> Option<u8> {
+        self.pass(Duration::from_secs(5));
+        let (options, watch, stop) = (Options::default(), Watch::default(), Stop::default());
+        let run = self.session.run("sync", &options, &watch, &stop);
+        let report = self.runtime.block_on(run);
+        self.pass(Duration::from_secs(5));
+        report.ok().map(|report| report.exit.into())
+    }
+
     #[track_caller]
     pub fn sync(&self, exit: u8) -> Said {
         let (report, said) = self.run(&Options::default());

@@ -19,6 +19,19 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+fn seeds(unless_told: u64) -> u64 {
+    number("SYNCLINE_SEEDS").unwrap_or(unless_told)
+}
+
+/// Too few seeds were asked for to prove anything.
+fn few() -> bool {
+    number("SYNCLINE_SEED").is_some() || number("SYNCLINE_SEEDS").is_some_and(|seeds| seeds < 200)
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8))
+}
+
 /// Lives through one seed; every hundredth twice, which must come to the same.
 fn live(seed: u64) -> (Met, Result<(), String>, Vec<String>) {
     let mut world = World::new(seed);
@@ -41,11 +54,10 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
         lived.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         return;
     }
-    let seeds = number("SYNCLINE_SEEDS").unwrap_or(SEEDS);
+    let seeds = seeds(SEEDS);
     let (next, total) = (AtomicU64::new(0), Mutex::new((Met::default(), Vec::new())));
-    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8));
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +94,7 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
             ("undone runs", met.undone),
             ("sessions that could not be opened", met.not_opened),
             ("runs kept after a power cut", met.kept_after_cut),
+            ("worlds in which all must stand", met.all_stand),
         ] {
             assert!(count > 0, "no {what}: nothing was proved");
         }
@@ -110,4 +123,71 @@ fn s19_a_killed_run_is_taken_back_whole() {
         kills > 100 && steps > kills,
         "{kills} kills, {steps} steps: nothing was proved"
     );
+}
+
+/// Does this with each seed, all cores at once; what fails is told with its seed. The sum of what it counts.
+fn over<const N: usize>(
+    seeds: std::ops::Range<u64>,
+    what: impl Fn(u64) -> Result<[u64; N], String> + Sync,
+) -> [u64; N] {
+    let one = number("SYNCLINE_SEED");
+    let (next, end) = (
+        AtomicU64::new(one.unwrap_or(seeds.start)),
+        one.map_or(seeds.end, |one| one + 1),
+    );
+    let total = Mutex::new(([0; N], Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..workers() {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| what(seed)));
+                    let mut total = total.lock().expect("no panic here");
+                    match done.unwrap_or_else(|_| Err("a panic".into())) {
+                        Ok(counts) => total
+                            .0
+                            .iter_mut()
+                            .zip(counts)
+                            .for_each(|(sum, count)| *sum += count),
+                        Err(why) => total.1.push((seed, why)),
+                    }
+                }
+            });
+        }
+    });
+    let (sum, mut failed) = total.into_inner().expect("no panic here");
+    failed.sort();
+    for (seed, why) in failed.iter().take(if one.is_some() { 1 } else { 3 }) {
+        println!("seed {seed}: {why}");
+    }
+    let failed: Vec<_> = failed.iter().map(|(seed, _)| seed).collect();
+    assert!(failed.is_empty(), "these seeds failed: {failed:?}");
+    sum
+}
+
+#[test]
+fn s22_what_is_printed_is_what_is_done() {
+    let [steps] = over(0..seeds(300), |seed| Ok([World::printed_is_done(seed)?]));
+    println!("{steps} steps printed and done");
+    assert!(steps > 300 || few(), "{steps} steps: nothing was proved");
+}
+
+#[test]
+fn s22_a_plan_file_does_what_it_says_and_refuses_only_what_changed() {
+    let [done, refused] = over(0..seeds(300), World::file_is_plan);
+    println!("{done} steps of old plans done, {refused} refused");
+    assert!(
+        done > 300 && refused > 100 || few(),
+        "{done} done, {refused} refused: nothing was proved"
+    );
+}
+
+#[test]
+fn s23_wherever_a_run_ends_the_next_ones_come_to_the_same_place() {
+    let [cuts] = over(0..seeds(300), |seed| Ok([World::cut_anywhere(seed)?]));
+    println!("{cuts} runs cut short");
+    assert!(cuts > 1000 || few(), "{cuts} runs cut short: nothing was proved");
 }

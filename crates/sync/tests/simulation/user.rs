@@ -41,6 +41,7 @@ pub struct Seen {
     pub what: What,
     pub mode: u32,
     pub mtime: Time,
+    pub ctime: Time,
     pub inode: u64,
 }
 
@@ -200,6 +201,7 @@ impl User {
                 what,
                 mode: if stat.kind == Node::Link { 0 } else { stat.mode },
                 mtime: stat.mtime,
+                ctime: stat.ctime,
                 inode: stat.inode,
             };
             found.insert(path.clone(), seen);

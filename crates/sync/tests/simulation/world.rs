@@ -1,6 +1,7 @@
 //! One seed is one world: two trees, a session's state, everything that may go wrong, and what must hold afterwards.
 
 mod killed;
+mod plans;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncline_model::{Action as Deed, Clock, Dice, Fault, Kind, Pair, Policy, Result, Side};
+use syncline_model::{Action as Deed, Clock, Dice, Fault, Kind, Pair, Policy, Result, Side, Step};
 use syncline_replica::{Durability, LocalOptions, LocalReplica, Replica};
 use syncline_store::disk::Make;
 use syncline_store::{Batch, Disk, Rows, Table};
@@ -36,6 +37,8 @@ pub struct Met {
     pub not_opened: u64,
     pub edits: u64,
     pub kept_after_cut: u64,
+    /// Worlds in which nobody asked for anything to be displaced, so that all must stand in the trees.
+    pub all_stand: u64,
 }
 
 impl Met {
@@ -54,6 +57,7 @@ impl Met {
         self.not_opened += other.not_opened;
         self.edits += other.edits;
         self.kept_after_cut += other.kept_after_cut;
+        self.all_stand += other.all_stand;
     }
 }
 
@@ -99,6 +103,7 @@ impl Table for Mortal {
 /// Counts what the program says, and tells it.
 struct Watch {
     user: User,
+    steps: Mutex<Vec<Step>>,
     conflicts: AtomicU64,
     moves: AtomicU64,
 }
@@ -107,6 +112,7 @@ impl Monitor for Watch {
     fn event(&self, event: Event<'_>) {
         let line = match event {
             Event::Step(step) => {
+                self.steps.lock().expect("no panic while told").push(step.clone());
                 self.moves
                     .fetch_add(u64::from(step.action == Deed::Move), Ordering::Relaxed);
                 let new = step.change.new.as_ref();
@@ -138,10 +144,16 @@ pub struct World {
     disk: SimDisk,
     table: MemTable,
     kill_in: Arc<AtomicI64>,
+    /// What the last process said that it does.
+    steps: Vec<Step>,
     /// The change at which the process is to be killed, counted from the opened session on.
     kill_at: Option<u64>,
     /// The session stands open: before, only some worlds have calls that fail.
     opened: Arc<AtomicBool>,
+    /// Nobody takes a run back or lets one of two edits go in this world.
+    keeps: bool,
+    /// A run was taken back, or a policy let one of two edits go.
+    displaces: bool,
     clock: FakeClock,
     session_dice: Arc<SeededDice>,
     user: User,
@@ -177,8 +189,11 @@ impl World {
             disk,
             table: MemTable::new(),
             kill_in: Arc::new(AtomicI64::new(-1)),
+            steps: Vec::new(),
             kill_at: None,
             opened: Arc::default(),
+            keeps: dice.chance(60),
+            displaces: false,
             clock: FakeClock::new(1_700_000_000),
             user,
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -192,6 +207,7 @@ impl World {
     fn watch(&self) -> Watch {
         Watch {
             user: self.user.clone(),
+            steps: Mutex::default(),
             conflicts: AtomicU64::new(0),
             moves: AtomicU64::new(0),
         }
@@ -265,6 +281,7 @@ impl World {
                 }
             })
         });
+        self.steps = watch.steps.into_inner().expect("nobody tells any more");
         self.met.runs += 1;
         self.met.conflicts += watch.conflicts.into_inner();
         self.met.moves += watch.moves.into_inner();
@@ -296,7 +313,7 @@ impl World {
             Policy::Largest,
             Policy::Hold,
         ];
-        let policy = if dice.chance(70) {
+        let policy = if self.keeps || dice.chance(50) {
             Policy::KeepBoth
         } else {
             policies[dice.below(5) as usize]
@@ -316,8 +333,13 @@ impl World {
         }
     }
 
-    /// What goes wrong in this run: calls that fail, a user who edits in between.
-    fn interfere(&self, faults: bool, meddling: bool) -> (Arc<Mutex<BTreeMap<String, u64>>>, Arc<AtomicU64>) {
+    /// What goes wrong in this run: calls that fail, a user who edits in between, a kill at one of its flushes.
+    fn interfere(
+        &self,
+        faults: bool,
+        meddling: bool,
+        at_flush: Option<u64>,
+    ) -> (Arc<Mutex<BTreeMap<String, u64>>>, Arc<AtomicU64>) {
         let (hit, meddled) = (
             Arc::<Mutex<BTreeMap<String, u64>>>::default(),
             Arc::new(AtomicU64::new(0)),
@@ -327,8 +349,13 @@ impl World {
         let (count, edits, opened) = (hit.clone(), meddled.clone(), self.opened.clone());
         let early = dice.chance(30);
         let left = AtomicI64::new(1 + dice.below(3) as i64);
+        let flushes = AtomicI64::new(at_flush.map_or(-1, |at| at as i64));
         self.disk.before_call(move |call| {
             user.go_on(false);
+            let flush = call.verb.starts_with("sync_") && opened.load(Ordering::Relaxed);
+            if flush && flushes.fetch_sub(1, Ordering::Relaxed) == 0 {
+                return Action::CrashHere;
+            }
             if meddling && dice.below(60) == 0 && !call.path.starts_with(b"state") {
                 let side = if dice.chance(50) { Side::Left } else { Side::Right };
                 user.meddle(side, &dice);
@@ -371,7 +398,11 @@ impl World {
         self.pass_time();
         let options = self.some_options();
         let (kill, faults, meddling) = (self.dice.chance(35), self.dice.chance(25), self.dice.chance(25));
-        if kill && self.dice.chance(80) {
+        // At a flush it shows what was done too early.
+        let at_flush = (kill && self.dice.chance(40)).then(|| self.dice.below(16));
+        if at_flush.is_some() {
+            // The hook does it.
+        } else if kill && self.dice.chance(80) {
             let at = self.dice.below([10, 60, 200][self.dice.below(3) as usize]);
             if self.dice.chance(20) {
                 self.disk.kill_at_change(at);
@@ -381,12 +412,17 @@ impl World {
         } else if kill {
             self.kill_in.store(self.dice.below(12) as i64, Ordering::Relaxed);
         }
-        let (hit, meddled) = self.interfere(faults, meddling);
-        let what = if self.dice.chance(8) { "undo" } else { "sync" };
+        let (hit, meddled) = self.interfere(faults, meddling, at_flush);
+        let what = if !self.keeps && self.dice.chance(20) {
+            "undo"
+        } else {
+            "sync"
+        };
         self.tell(format!(
             "round: {what} {:?} {:?} kill {kill} faults {faults} meddling {meddling}",
             options.policy, options.durability
         ));
+        self.displaces |= what == "undo" || !matches!(options.policy, Policy::KeepBoth | Policy::Hold);
         self.opened.store(false, Ordering::Relaxed);
         let untouched = self.looks();
         let outcome = self.process(what, &options);
@@ -408,7 +444,7 @@ impl World {
         let killed = self.disk.is_killed();
         self.met.kills += u64::from(killed);
         let cut = options.durability != Durability::None
-            && (killed && self.dice.chance(70) || self.dice.chance(30));
+            && (killed && (at_flush.is_some() || self.dice.chance(70)) || self.dice.chance(30));
         if !cut {
             self.disk.restart();
             Side::BOTH.iter().for_each(|side| self.user.sync(*side));
@@ -454,6 +490,7 @@ impl World {
         }
         self.settle()?;
         self.nothing_lost()?;
+        self.met.all_stand = u64::from(!self.displaces);
         self.met.edits = self.user.oracle().edits;
         Ok(self.digest())
     }
@@ -501,10 +538,13 @@ impl World {
         Ok(())
     }
 
+    /// What no user took away stands in the trees. Only where a run was taken back or a policy let an edit go may it lie in the
+    /// trash: a place that a power cut threw back to an older state must not win over the other one's edits.
     fn nothing_lost(&self) -> Result<(), String> {
         let mut found = BTreeSet::new();
+        let trash = [false, true];
         for side in Side::BOTH {
-            for own in [false, true] {
+            for &own in if self.displaces { &trash[..] } else { &trash[..1] } {
                 for seen in self.user.look(side, own).into_values() {
                     if let What::File(bytes) = &seen.what {
                         found.extend(number_of(bytes));
@@ -516,7 +556,7 @@ impl World {
         if lost.is_empty() {
             Ok(())
         } else {
-            Err(format!("lost without a trace: contents {lost:?}"))
+            Err(format!("no longer where anybody looks: contents {lost:?}"))
         }
     }
 
@@ -544,7 +584,7 @@ impl World {
 fn compare(a: &Look, b: &Look, what: &str, strictly: bool) -> Result<(), String> {
     let plain = |look: &Look, path: &Vec<u8>| {
         look.get(path).cloned().map(|mut seen| {
-            seen.inode = 0;
+            (seen.inode, seen.ctime) = (0, syncline_model::Time::NEVER);
             if !strictly && seen.what == What::Dir {
                 seen.mtime = syncline_model::Time::NEVER;
             }

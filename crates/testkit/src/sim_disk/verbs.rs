@@ -596,7 +596,9 @@ impl Disk for SimDisk {
             Durable::File(file) => {
                 let mut at = self.at_file("sync_file", true, file)?;
                 let id = at.file(file)?;
-                at.world.sync_node(id);
+                at.world
+                    .sync_file(id)
+                    .map_err(|kind| fault(kind, "sync_file", b""))?;
             }
             Durable::Dir(dir) => {
                 let mut at = self.at("sync_dir", true, dir.id, b"")?;
@@ -609,7 +611,7 @@ impl Disk for SimDisk {
                 let mut at = self.at("sync_fs", true, dir.id, b"")?;
                 at.dir(dir)?;
                 let fs = at.world.nodes[&dir.id].fs;
-                at.world.sync_fs(fs);
+                at.world.sync_fs(fs).map_err(|kind| fault(kind, "sync_fs", b""))?;
             }
         }
         Ok(())

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline_model::{Owner, Special, Time, Xattrs};
-use syncline_store::disk::{Node as Kind, Range, Stat};
+use syncline_model::{Kind, Owner, Special, Time, Xattrs};
+use syncline_store::disk::{Node as Type, Range, Stat};
 
 use super::FsOptions;
 use crate::env::SeededDice;
@@ -142,6 +142,17 @@ pub struct Node {
     pub lock: Option<u64>,
     /// Its room was given back.
     pub released: bool,
+    /// Bytes of it were lost by a sync that failed.
+    pub lost: Option<Loss>,
+}
+
+/// What a sync that failed has lost for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nobody was told of this file by itself.
+    Untold,
+    /// It was told; now all syncs succeed and make nothing durable.
+    Told,
 }
 
 impl Node {
@@ -165,6 +176,11 @@ impl Node {
         self.names().is_some()
     }
 
+    /// True when a power cut might take bytes of it.
+    fn is_dirty(&self) -> bool {
+        matches!(&self.body, Body::File { bytes, durable } if bytes != durable)
+    }
+
     pub fn allocated(&self) -> u64 {
         if let Body::File { bytes, .. } = &self.body {
             bytes.allocated()
@@ -175,10 +191,10 @@ impl Node {
 
     pub fn stat(&self) -> Stat {
         let (kind, size) = match &self.body {
-            Body::Dir { .. } => (Kind::Dir, BLOCK),
-            Body::File { bytes, .. } => (Kind::File, bytes.len),
-            Body::Link(target) => (Kind::Link, target.len() as u64),
-            Body::Special(special) => (Kind::Special(*special), 0),
+            Body::Dir { .. } => (Type::Dir, BLOCK),
+            Body::File { bytes, .. } => (Type::File, bytes.len),
+            Body::Link(target) => (Type::Link, target.len() as u64),
+            Body::Special(special) => (Type::Special(*special), 0),
         };
         Stat {
             kind,
@@ -271,6 +287,8 @@ pub struct World {
     pub next_id: Id,
     pub reuse_numbers: bool,
     pub dead: bool,
+    /// The sync under way fails and loses what it was to make durable.
+    pub loses: bool,
 }
 
 impl World {
@@ -290,6 +308,7 @@ impl World {
             next_id: 1,
             reuse_numbers: false,
             dead: false,
+            loses: false,
         }
     }
 
@@ -363,6 +382,7 @@ impl World {
                 opens: 0,
                 lock: None,
                 released: false,
+                lost: None,
             },
         );
         id
@@ -452,10 +472,29 @@ impl World {
     pub fn sync_node(&mut self, id: Id) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.durable = node.held.clone();
-            if let Body::File { bytes, durable } = &mut node.body {
+            if let Body::File { bytes, durable } = &mut node.body
+                && node.lost.is_none()
+            {
                 *durable = bytes.clone();
             }
         }
+    }
+
+    /// Makes a file durable, or says that its bytes are lost: once.
+    pub fn sync_file(&mut self, id: Id) -> Result<(), Kind> {
+        let loses = std::mem::take(&mut self.loses);
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Ok(());
+        };
+        if loses && node.is_dirty() {
+            node.lost = Some(Loss::Untold);
+        }
+        if node.lost == Some(Loss::Untold) {
+            node.lost = Some(Loss::Told);
+            return Err(Kind::Corrupt);
+        }
+        self.sync_node(id);
+        Ok(())
     }
 
     /// Makes the names of `dir` durable, and every earlier change without which they could not be.
@@ -498,7 +537,18 @@ impl World {
         }
     }
 
-    pub fn sync_fs(&mut self, fs: usize) {
+    pub fn sync_fs(&mut self, fs: usize) -> Result<(), Kind> {
+        let mut lost = false;
+        if std::mem::take(&mut self.loses) {
+            for node in self
+                .nodes
+                .values_mut()
+                .filter(|node| node.fs == fs && node.is_dirty())
+            {
+                node.lost = Some(Loss::Untold);
+                lost = true;
+            }
+        }
         let ids: Vec<Id> = self
             .nodes
             .iter()
@@ -508,6 +558,7 @@ impl World {
         ids.iter().for_each(|id| self.sync_node(*id));
         let ids: BTreeSet<Id> = ids.into_iter().collect();
         self.sync_names(|op| op.parents().any(|dir| ids.contains(&dir)));
+        if lost { Err(Kind::Corrupt) } else { Ok(()) }
     }
 
     /// Every process is gone: handles are dead, locks free; what was done stays.
@@ -627,6 +678,7 @@ fn crash_node(node: &mut Node, dice: &SeededDice, lost: &mut Lost) {
         Body::Dir { names, durable, .. } => *names = durable.clone(),
         Body::File { bytes, durable } if bytes != durable => {
             let left = match dice.below(3) {
+                _ if node.lost.is_some() => durable.clone(),
                 0 => durable.clone(),
                 1 => bytes.clone(),
                 _ => Bytes::torn(durable, bytes, dice),
@@ -639,6 +691,7 @@ fn crash_node(node: &mut Node, dice: &SeededDice, lost: &mut Lost) {
         }
         _ => {}
     }
+    node.lost = None;
     if node.held != node.durable {
         let live = node.held.clone();
         if dice.chance(50) {

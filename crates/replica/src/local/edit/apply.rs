@@ -12,7 +12,7 @@ use syncline_store::disk::Make;
 use syncline_store::{Disk, Node, Place as How, Stat, Target};
 
 use super::super::body::changed;
-use super::super::observe::{held, still};
+use super::super::observe::held;
 use super::attrs::Wanted;
 use super::{At, Draft, LocalEdit};
 use crate::seam::{Applied, Durability, Staged};
@@ -174,36 +174,10 @@ impl<D: Disk> LocalEdit<D> {
                 _ => fault,
             })?;
         let fs = self.routes.observer.fs(&at.step.spot, &at.name, &stat)?;
-        let ours = || {
-            let seen = old.tag.stamp().map(|stamp| stamp.ctime);
-            let moved = held(&self.moved);
-            let chain = moved
-                .get(&(fs, stat.inode))
-                .filter(|chain| chain.now == stat.ctime);
-            chain.is_some_and(|chain| seen.is_some_and(|seen| chain.before.contains(&seen)))
-                && still(old, &stat, fs, false)
-        };
-        if still(old, &stat, fs, true) || ours() || syncline_model::zoo::on("target-not-looked-at") {
+        if self.routes.shifted.still(old, &stat, fs) || syncline_model::zoo::on("target-not-looked-at") {
             return Ok(stat);
         }
         Err(changed("it was changed since it was looked at", &at.path))
-    }
-
-    /// After a name of the inode of `before` was made, moved or taken away by us: the other names still know the time
-    /// of status change from before.
-    pub(super) fn moved(&self, fs: u64, before: &Stat, after: &Stat) {
-        if before.inode != after.inode || (before.links < 2 && after.links < 2) || before.ctime == after.ctime
-        {
-            return;
-        }
-        let mut moved = held(&self.moved);
-        let chain = moved.entry((fs, before.inode)).or_default();
-        if chain.now != before.ctime {
-            // Somebody else moved it in between: what was known from before that is worth nothing.
-            chain.before.clear();
-        }
-        chain.before.insert(before.ctime);
-        chain.now = after.ctime;
     }
 
     fn set_attributes(&self, at: &At<D>, old: &Observation, new: &Entry) -> Result<Applied> {
@@ -222,7 +196,7 @@ impl<D: Disk> LocalEdit<D> {
         if after.inode != before.inode {
             return Err(changed("it was replaced while its attributes were set", &at.path));
         }
-        self.moved(at.step.spot.fs, &before, &after);
+        self.routes.shifted.note(at.step.spot.fs, &before, &after);
         if new.is_file() && self.how.durability == Durability::File {
             self.sync_file(&at.path)?;
         }

@@ -34,7 +34,8 @@ impl<D: Disk> LocalEdit<D> {
             let begun = self.options.clock.elapsed();
             // A type that honours it and fails has lost something: which file, only the files can say.
             let failed = || self.disk.sync(Sync::Fs(&place.barrier)).is_err();
-            singly |= failed() && !(syncline_model::zoo::on("failed-sync-tried-again") && !failed());
+            let asked_again = syncline_model::zoo::on("failed-sync-tried-again");
+            singly |= failed() && (!asked_again || failed());
             if self.options.clock.elapsed().saturating_sub(begun) > PATIENCE {
                 self.slow.store(true, std::sync::atomic::Ordering::Relaxed);
             }

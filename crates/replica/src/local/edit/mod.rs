@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use syncline_model::{Change, Entry, Fault, Kind, Name, Profile, RelPath, Result, Time};
+use syncline_model::{Change, Entry, Fault, Kind, Name, Profile, RelPath, Result};
 use syncline_store::{Disk, Stat};
 
 use self::attrs::Wanted;
@@ -65,21 +65,6 @@ struct Unsynced {
     dirs: BTreeSet<RelPath>,
 }
 
-/// The times of status change of one inode, each moved to the next by ourselves alone.
-struct Chain {
-    before: BTreeSet<Time>,
-    now: Time,
-}
-
-impl Default for Chain {
-    fn default() -> Self {
-        Self {
-            before: BTreeSet::new(),
-            now: Time::NEVER,
-        }
-    }
-}
-
 /// An edit under way.
 pub(crate) struct LocalEdit<D: Disk> {
     disk: Arc<D>,
@@ -97,8 +82,6 @@ pub(crate) struct LocalEdit<D: Disk> {
     /// Barriers were too slow or failed: files and directories are flushed one by one.
     slow: AtomicBool,
     unsynced: Mutex<Unsynced>,
-    /// Times of status change that we moved ourselves, of files with several names, by file system and inode.
-    moved: Mutex<BTreeMap<(u64, u64), Chain>>,
     /// Directories that get their narrow mode at the end: until then we must be able to write in them.
     narrow: Mutex<BTreeMap<RelPath, u32>>,
     /// Ours for as long as the edit lives.
@@ -123,6 +106,7 @@ impl<D: Disk> LocalEdit<D> {
             &how.run
         })?;
         routes.forget_all();
+        routes.shifted.forget();
         place::clear_stages(&routes)?;
         let root = Arc::new(Place::open(&routes.observer, &routes.root.spot.dir, &run)?);
         let places = Mutex::new(BTreeMap::from([(routes.root.spot.dev, root)]));
@@ -140,7 +124,6 @@ impl<D: Disk> LocalEdit<D> {
             shares: AtomicBool::new(found.reflinks),
             slow: AtomicBool::new(false),
             unsynced: Mutex::default(),
-            moved: Mutex::default(),
             narrow: Mutex::default(),
             _lock: lock,
             _alive: alive,

@@ -93,7 +93,7 @@ impl<D: Disk> LocalEdit<D> {
             for path in [with, &at.path] {
                 self.routes.forget(path.as_bytes());
             }
-            self.moved(source.step.spot.fs, &there, &went);
+            self.routes.shifted.note(source.step.spot.fs, &there, &went);
             let parent = with.parent().unwrap_or_default();
             held(&self.unsynced).dirs.insert(parent);
         }
@@ -107,7 +107,7 @@ impl<D: Disk> LocalEdit<D> {
     /// What was seen as `seen` has come to `at`: it gets its attributes. Says what stands there now.
     fn settled(&self, at: &At<D>, seen: &Stat, new: &Entry) -> Result<Observation> {
         let after = self.disk.stat(at.dir(), &at.name)?;
-        self.moved(at.step.spot.fs, seen, &after);
+        self.routes.shifted.note(at.step.spot.fs, seen, &after);
         let sure = new
             .meta()
             .and_then(|meta| meta.mtime)
@@ -190,7 +190,7 @@ impl<D: Disk> LocalEdit<D> {
                 let dir = at.place.stage.clone();
                 self.disk.place(source.name(), (&dir, &name), How::Link)?;
                 let stat = self.disk.stat(&dir, &name)?;
-                self.moved(source.step.spot.fs, &seen, &stat);
+                self.routes.shifted.note(source.step.spot.fs, &seen, &stat);
                 let mut draft = Draft {
                     dir,
                     name,
@@ -211,7 +211,7 @@ impl<D: Disk> LocalEdit<D> {
         if after.inode != seen.inode {
             return Err(changed("what should get one more name was replaced", from));
         }
-        self.moved(at.step.spot.fs, &seen, &after);
+        self.routes.shifted.note(at.step.spot.fs, &seen, &after);
         Ok(Applied {
             now: Some(self.as_wanted(at, new, None)?),
             trashed,

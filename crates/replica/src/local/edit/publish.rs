@@ -293,7 +293,9 @@ impl<D: Disk> LocalEdit<D> {
             return Ok(None);
         }
         if seen.links > 1 {
-            self.moved(at.step.spot.fs, seen, &berth.stat(&self.disk)?);
+            self.routes
+                .shifted
+                .note(at.step.spot.fs, seen, &berth.stat(&self.disk)?);
         }
         if self.how.durability == Durability::File {
             self.disk.sync(syncline_store::Sync::Dir(&berth.at.spot.dir))?;

@@ -1,0 +1,422 @@
+//! Plans as they are printed, written to files and cut short: what is said is what is done, and wherever a run ends the next
+//! ones come to the same place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use syncline_model::{Action, Entry, From, Pair, RelPath, Side, Step, Time};
+use syncline_sync::{MaxDelete, Options, Report, Stop};
+
+use super::{Look, What, World};
+
+/// Contents by path: what a plan speaks of.
+type Tree = BTreeMap<Vec<u8>, What>;
+
+/// What of a step is said before it is done.
+type Said = (Side, Action, RelPath, Option<RelPath>);
+
+fn options() -> Options {
+    Options {
+        max_delete: MaxDelete::None,
+        ..Options::default()
+    }
+}
+
+fn said(step: &Step) -> Said {
+    let from = match &step.change.from {
+        Some(From::Move(from) | From::Exchange(from)) => Some(from.clone()),
+        _ => None,
+    };
+    (step.side, step.action, step.change.path.clone(), from)
+}
+
+/// Times of directories are no steps that anybody is shown; the order is that of the batches.
+fn sorted(steps: &[Step]) -> Vec<Said> {
+    let shown = steps.iter().filter(|step| step.action != Action::Times);
+    let mut all: Vec<_> = shown.map(said).collect();
+    all.sort();
+    all
+}
+
+/// Two names, with all below them, change places.
+fn exchange(tree: &mut Tree, one: &[u8], other: &[u8]) {
+    let moved = |path: &[u8]| {
+        let swapped = [(one, other), (other, one)].into_iter().find_map(|(from, to)| {
+            let tail = path.strip_prefix(from)?;
+            (tail.is_empty() || tail[0] == b'/').then(|| [to, tail].concat())
+        });
+        swapped.unwrap_or_else(|| path.to_vec())
+    };
+    *tree = std::mem::take(tree)
+        .into_iter()
+        .map(|(path, what)| (moved(&path), what))
+        .collect();
+}
+
+/// Does what a plan says to trees in memory, step by step, believing every word of it.
+fn interpret(trees: &mut Pair<Tree>, step: &Step) -> Result<(), String> {
+    let at = step.change.path.as_bytes().to_vec();
+    let words = || format!("{:?} of {}", step.action, step.change.path);
+    let below = |path: &[u8], dir: &[u8]| path.starts_with(dir) && path.get(dir.len()) == Some(&b'/');
+    let tree = &mut trees[step.side];
+    if let Some(From::Exchange(with)) = &step.change.from {
+        exchange(tree, &at, with.as_bytes());
+        return Ok(());
+    }
+    let parent = step.change.path.parent().filter(|parent| !parent.is_root());
+    if parent.is_some_and(|parent| tree.get(parent.as_bytes()) != Some(&What::Dir)) {
+        return Err(format!("{}: no directory holds it", words()));
+    }
+    if step.change.old.is_some() != tree.contains_key(&at) {
+        return Err(format!("{}: what it expects is not there", words()));
+    }
+    let leaves = matches!(step.action, Action::Remove | Action::Update);
+    if leaves && tree.keys().any(|path| below(path, &at)) {
+        return Err(format!("{}: it is not empty", words()));
+    }
+    match (&step.change.from, &step.change.new) {
+        (Some(From::Move(from)), _) => {
+            let from = from.as_bytes();
+            let moved: Vec<_> = tree
+                .keys()
+                .filter(|path| **path == from || below(path, from))
+                .cloned()
+                .collect();
+            if moved.is_empty() {
+                return Err(format!("{}: nothing is there to be moved", words()));
+            }
+            for path in moved {
+                let what = tree.remove(&path);
+                tree.extend(what.map(|what| ([&at, &path[from.len()..]].concat(), what)));
+            }
+        }
+        (_, None) => drop(tree.remove(&at)),
+        (_, Some(_)) if matches!(step.action, Action::Metadata | Action::Times) => {}
+        (_, Some(Entry::Dir(_))) => drop(tree.insert(at, What::Dir)),
+        (_, Some(Entry::Link(_, target))) => drop(tree.insert(at, What::Link(target.clone()))),
+        (_, Some(_)) => {
+            let source = step
+                .source
+                .as_ref()
+                .ok_or_else(|| format!("{}: bytes from nowhere", words()))?;
+            let what = trees[source.side].get(source.path.as_bytes()).cloned();
+            let what = what.ok_or_else(|| format!("{}: its source is not there", words()))?;
+            trees[step.side].insert(at, what);
+        }
+    }
+    Ok(())
+}
+
+impl World {
+    /// Two trees that were agreed on and edited again.
+    fn edited(seed: u64) -> Result<Self, String> {
+        let mut world = Self::new(seed);
+        world.edits(14);
+        world.synced(&options())?;
+        world.edits(10);
+        Ok(world)
+    }
+
+    fn synced(&mut self, options: &Options) -> Result<(Report, Vec<Step>), String> {
+        let report = self.process("sync", options);
+        let report = report.map_err(|fault| format!("a run failed: {fault:?}\n{}", self.told()))?;
+        Ok((report, std::mem::take(&mut self.steps)))
+    }
+
+    fn told(&self) -> String {
+        self.story().join("\n")
+    }
+
+    fn trees(&self) -> Pair<Tree> {
+        let looks = self.looks();
+        Pair::each(|side| {
+            looks[side]
+                .iter()
+                .map(|(path, seen)| (path.clone(), seen.what.clone()))
+                .collect()
+        })
+    }
+
+    /// The number of steps that were printed and then done.
+    pub fn printed_is_done(seed: u64) -> Result<u64, String> {
+        let mut world = Self::edited(seed)?;
+        let mut trees = world.trees();
+        let dry_run = Options {
+            dry_run: true,
+            ..options()
+        };
+        let (_, printed) = world.synced(&dry_run)?;
+        let (_, done) = world.synced(&options())?;
+        if sorted(&printed) != sorted(&done) {
+            let (printed, done) = (sorted(&printed), sorted(&done));
+            return Err(format!("printed {printed:#?}\ndone {done:#?}\n{}", world.told()));
+        }
+        for step in &printed {
+            interpret(&mut trees, step).map_err(|why| format!("{why}\n{}", world.told()))?;
+        }
+        if trees != world.trees() {
+            return Err(format!("the plan says {trees:#?}\n{}", world.told()));
+        }
+        Ok(printed.len() as u64)
+    }
+
+    fn written(&self) -> Result<Vec<u8>, String> {
+        let mut file = Vec::new();
+        let watch = self.watch();
+        self.within(async |session| session.write_plan(&options(), &watch, &mut file).await)
+            .map_err(|fault| format!("a plan cannot be written: {fault:?}"))?;
+        Ok(file)
+    }
+
+    /// The steps of a plan file that are done, and whether any was refused.
+    fn applied(&self, file: &[u8]) -> Result<Vec<Step>, String> {
+        let (watch, stop) = (self.watch(), Stop::default());
+        self.within(async |session| {
+            session
+                .apply(&mut Cursor::new(file), &options(), &watch, &stop)
+                .await
+        })
+        .map_err(|fault| format!("a plan cannot be applied: {fault:?}\n{}", self.told()))?;
+        Ok(watch.steps.into_inner().expect("nobody tells any more"))
+    }
+
+    /// A plan that is written and applied does what the run would have done; where the world has changed since, only what
+    /// that touches is refused. The number of refused steps.
+    pub fn file_is_plan(seed: u64) -> Result<[u64; 2], String> {
+        let mut twin = Self::edited(seed)?;
+        let (_, planned) = twin.synced(&options())?;
+        let world = Self::edited(seed)?;
+        let file = world.written()?;
+        let lines = |file: &[u8]| {
+            let mut lines: Vec<Vec<u8>> = file.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+            lines.sort();
+            lines
+        };
+        if lines(&file) != lines(&world.written()?) {
+            return Err("the same plan is written in two ways".into());
+        }
+        let done = world.applied(&file)?;
+        if sorted(&done) != sorted(&planned) || world.trees() != twin.trees() {
+            return Err(format!(
+                "the plan file does something else\n{}\n{}",
+                twin.told(),
+                world.told()
+            ));
+        }
+        Self::edited(seed)?.old_plan(&planned)
+    }
+
+    /// A plan is written, the world changes, the plan is carried out. Steps done and steps refused.
+    fn old_plan(self, planned: &[Step]) -> Result<[u64; 2], String> {
+        let file = self.written()?;
+        let before = self.looks();
+        // Who reads a plan takes longer than one step of the coarsest clock; within it nothing tells one edit from the next.
+        self.disk.advance(Duration::from_secs(3));
+        self.clock.advance(Duration::from_secs(3));
+        self.edits(2);
+        let after = self.looks();
+        let stood = self.trees();
+        let done = self.applied(&file)?;
+        self.whole()?;
+        let told = |why: String| format!("{why}\n{}", self.told());
+        self.nothing_lost().map_err(told)?;
+        let mut touched = Pair::each(|side| Touched::between(&before[side], &after[side]));
+        for step in planned {
+            if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
+                touched[step.side].follow(from, &step.change.path);
+            }
+        }
+        let said_done = sorted(&done);
+        let shown = planned.iter().filter(|step| step.action != Action::Times);
+        let (made, mut refused): (Vec<_>, Vec<_>) = shown.partition(|step| said_done.contains(&said(step)));
+        for step in &made {
+            // What moves takes along whatever it holds by then: only another file under its name stops it.
+            if step.action == Action::Move {
+                let (Some(From::Move(from)) | Some(From::Exchange(from))) = &step.change.from else {
+                    return Err(told(format!("a move from nowhere: {step:#?}")));
+                };
+                if touched[step.side].replaced.contains(from) {
+                    return Err(told(format!("moved although it is another: {step:#?}")));
+                }
+                continue;
+            }
+            let source = step.source.iter().map(|source| (source.side, &source.path));
+            let own = (!stands_already(&stood[step.side], step)).then_some((step.side, &step.change.path));
+            let paths = source.chain(own);
+            // What the plan itself moved there is what it was told of that.
+            let brought = |side: Side, path: &RelPath| {
+                planned.iter().any(|step| {
+                    let moved = step.side == side && step.action == Action::Move;
+                    moved && path.is_within(&step.change.path)
+                })
+            };
+            let changed: Vec<_> = paths
+                .filter(|(side, path)| {
+                    let touched = &touched[*side];
+                    if brought(*side, path) {
+                        touched.replaced.contains(path)
+                    } else {
+                        touched.changed.contains(path)
+                    }
+                })
+                .collect();
+            if !changed.is_empty() {
+                return Err(told(format!("done although {changed:?} changed: {step:#?}")));
+            }
+        }
+        let counts = [made.len() as u64, refused.len() as u64];
+        loop {
+            let before = refused.len();
+            refused.retain(|step| {
+                let mut paths = vec![(step.side, step.change.path.clone())];
+                paths.extend(
+                    step.source
+                        .iter()
+                        .map(|source| (source.side, source.path.clone())),
+                );
+                paths.extend(said(step).3.map(|from| (step.side, from)));
+                let held_up = paths.iter().any(|(side, path)| touched[*side].near(path));
+                if held_up {
+                    paths
+                        .into_iter()
+                        .for_each(|(side, path)| touched[side].waits.push(path));
+                }
+                !held_up
+            });
+            if refused.len() == before {
+                break;
+            }
+        }
+        if refused.is_empty() {
+            Ok(counts)
+        } else {
+            Err(told(format!("refused without need: {refused:#?}")))
+        }
+    }
+
+    /// The run is killed at every 29th change of files and every third of rows, beginning with those that the seed
+    /// chooses: the next runs come to where the whole run comes to. How often.
+    pub fn cut_anywhere(seed: u64) -> Result<u64, String> {
+        let mut whole = Self::edited(seed)?;
+        // Where a path is a problem the whole run comes to no one place: the next one decides anew (seed 29).
+        if whole.synced(&options())?.0.problems > 0 {
+            return Ok(0);
+        }
+        whole.settle()?;
+        let (whole, mut cuts) = (whole.trees(), 0);
+        for (step, rows) in [(29, false), (3, true)] {
+            for at in (seed % step..).step_by(step as usize) {
+                let killed = Self::cut_short(seed, at, rows, &whole);
+                if !killed.map_err(|why| format!("cut at change {at}, rows {rows}: {why}"))? {
+                    break;
+                }
+                cuts += 1;
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// False: the run ended before it was killed.
+    fn cut_short(seed: u64, at: u64, rows: bool, whole: &Pair<Tree>) -> Result<bool, String> {
+        let mut world = Self::edited(seed)?;
+        if rows {
+            world.kill_in.store(at as i64, Ordering::Relaxed);
+        } else {
+            world.kill_at = Some(at);
+        }
+        let _ = world.process("sync", &options());
+        world.kill_in.store(-1, Ordering::Relaxed);
+        let killed = world.disk.is_killed();
+        world.disk.restart();
+        Side::BOTH.iter().for_each(|side| world.user.sync(*side));
+        world.settle().map_err(|why| format!("{why}\n{}", world.told()))?;
+        let found = world.trees();
+        if *whole == found {
+            Ok(killed)
+        } else {
+            let (one, other) = (told_tree(&whole.left), told_tree(&found.left));
+            Err(format!(
+                "the whole run comes to\n{one}\ncut short\n{other}\n{}",
+                world.told()
+            ))
+        }
+    }
+}
+
+fn told_tree(tree: &Tree) -> String {
+    let lines = tree
+        .iter()
+        .map(|(path, what)| format!("  {} {what:?}", path.escape_ascii()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What a user changed on one side after a plan was written.
+#[derive(Default)]
+struct Touched {
+    /// What is no longer what it was.
+    changed: BTreeSet<RelPath>,
+    /// What is gone or another file or directory.
+    replaced: BTreeSet<RelPath>,
+    /// Of what only the time of status change moved nothing is proved: another name of it came or went, or its mode was
+    /// set to what it was. Nor of directories in which something came or went.
+    doubtful: BTreeSet<RelPath>,
+    /// What waits for something that changed.
+    waits: Vec<RelPath>,
+}
+
+impl Touched {
+    fn between(before: &Look, after: &Look) -> Self {
+        let plain = |look: &Look, path: &Vec<u8>| {
+            look.get(path).cloned().map(|mut seen| {
+                seen.ctime = Time::NEVER;
+                if seen.what == What::Dir {
+                    seen.mtime = Time::NEVER;
+                }
+                seen
+            })
+        };
+        let all = || before.keys().chain(after.keys());
+        let mut touched = Self::default();
+        for path in all().filter(|path| before.get(*path) != after.get(*path)) {
+            let Ok(known) = RelPath::new(path.clone()) else {
+                continue;
+            };
+            if plain(before, path) == plain(after, path) {
+                touched.doubtful.insert(known);
+                continue;
+            }
+            let inode = |look: &Look| look.get(path).map(|seen| seen.inode);
+            if inode(before) != inode(after) {
+                touched.replaced.insert(known.clone());
+            }
+            touched.changed.insert(known);
+        }
+        touched
+    }
+
+    /// What changed is known under other names where the plan moves it.
+    fn follow(&mut self, from: &RelPath, to: &RelPath) {
+        for paths in [&mut self.changed, &mut self.replaced, &mut self.doubtful] {
+            let moved: Vec<_> = paths.iter().filter_map(|path| path.rebase(from, to)).collect();
+            paths.extend(moved);
+        }
+    }
+
+    /// True when a step at `path` may be refused.
+    fn near(&self, path: &RelPath) -> bool {
+        let near = |other: &RelPath| path.is_within(other) || other.is_within(path);
+        self.doubtful.contains(path) || self.changed.iter().any(near) || self.waits.iter().any(near)
+    }
+}
+
+/// True when a name is as free as a step wants it, by whomever, or somebody else did already what it was to do.
+fn stands_already(tree: &Tree, step: &Step) -> bool {
+    match (&step.change.new, tree.get(step.change.path.as_bytes())) {
+        (_, None) => step.change.old.is_none(),
+        (Some(Entry::Dir(_)), Some(What::Dir)) => true,
+        (Some(Entry::Link(_, wanted)), Some(What::Link(target))) => wanted == target,
+        _ => false,
+    }
+}
