@@ -27,7 +27,7 @@ doc:
 # All that takes hours: every triple of small trees, every kill point, a thousand power cuts, ten million entries, all that tests leave out.
 soak: ready-tests
 	$(CARGO) build --locked --release --workspace --bins
-	SYNCLINE_EXHAUSTIVE=all $(CARGO) test --locked --release -p syncline-model --test exhaustive_merge -- --nocapture
+	SYNCLINE_EXHAUSTIVE=all $(CARGO) test --locked --release -p syncline-model --test exhaustive_merge --test exhaustive_moves -- --nocapture
 	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-fail-fast
 	target/release/kill-rig
 	target/release/cut-rig --cuts 1000

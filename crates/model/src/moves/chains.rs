@@ -271,6 +271,8 @@ fn candidates(shifts: Vec<Shift>, files: bool) -> Vec<Candidate> {
                     Standing::Replaced if taken_over => true,
                     // Something new on both sides under one name: it may be the same (a killed run's copy), and no edit of what stood there.
                     Standing::Replaced if shift.from.used => continue,
+                    // A directory made anew: its files are followed one by one.
+                    Standing::Replaced if !files => continue,
                     Standing::Replaced => false,
                     Standing::Alike => true,
                     _ => continue,

@@ -28,6 +28,9 @@ pub struct Case {
     pub moved_alone: Pair<bool>,
     /// Directories stand where they stood on both sides.
     pub flat: bool,
+    /// No file left its directory or came to another by itself on a side that moved directories, and no directory was moved by both sides
+    /// to different names. What one run copies there a second one could have moved, once the directories stand where they are to stand.
+    pub whole: bool,
 }
 
 /// What became of a file's content.
@@ -108,6 +111,7 @@ impl Space {
             flat: Side::BOTH
                 .iter()
                 .all(|&side| sides[side].dirs == base.dirs && sides[side].new_dir.is_none()),
+            whole: Side::BOTH.iter().all(|&side| !across(sides[side], base)) && !crossed(sides, base),
         }
     }
 }
@@ -210,16 +214,36 @@ fn moved_alone(state: &State, base: &State) -> bool {
         now != was && taken
     });
     // So is what moves by itself over a name in use within a directory that moves.
-    let across = state.dirs != base.dirs
-        && state.files.iter().zip(&base.files).any(|(now, was)| {
-            let dir = |file: &Option<(String, Version)>| {
-                file.as_ref()
-                    .and_then(|(path, _)| parent(path).map(str::to_owned))
-            };
-            let at = base.dirs.iter().position(|name| *name == dir(was));
-            now.is_some() && at.is_some_and(|at| state.dirs[at] != dir(now))
-        });
-    !across && state.files.iter().all(kept) && state.new_file.is_none() && state.new_dir.is_none() && !over
+    !across(state, base)
+        && state.files.iter().all(kept)
+        && state.new_file.is_none()
+        && state.new_dir.is_none()
+        && !over
+}
+
+/// A file left its directory by itself where directories moved.
+fn across(state: &State, base: &State) -> bool {
+    let dir = |file: &Option<(String, Version)>| {
+        file.as_ref()
+            .and_then(|(path, _)| parent(path).map(str::to_owned))
+    };
+    let left = |(now, was)| {
+        let at = base.dirs.iter().position(|name| *name == dir(was));
+        dir(now).is_some() && at.is_some_and(|at| state.dirs[at] != dir(now))
+    };
+    state.dirs != base.dirs && state.files.iter().zip(&base.files).any(left)
+}
+
+/// A directory was moved by both sides, to different names.
+fn crossed(sides: Pair<&State>, base: &State) -> bool {
+    (0..base.dirs.len()).any(|at| {
+        let [left, right] = Side::BOTH.map(|side| &sides[side].dirs[at]);
+        left.is_some()
+            && right.is_some()
+            && left != right
+            && *left != base.dirs[at]
+            && *right != base.dirs[at]
+    })
 }
 
 fn new_letter(side: Side) -> u8 {

@@ -1,6 +1,7 @@
 //! Moves and renames: one step on the other side, no bytes.
 
 use syncline_model::Clash;
+use syncline_sync::Options;
 
 use crate::world::World;
 
@@ -182,6 +183,50 @@ fn a_name_put_over_another_and_an_edit_of_it_over_there() {
     assert_eq!(ran.exit(), 0, "{ran:?}");
     assert_eq!(world.left.names(), ["b"]);
     assert_eq!(world.left.read("b"), b"edited under its old name");
+    world.assert_settled();
+}
+
+#[test]
+fn s22_names_passed_on_are_shown_as_they_are_done() {
+    let world = World::synced(&[
+        ("log", "1"),
+        ("log.1", "12"),
+        ("a", "one"),
+        ("b", "other"),
+        ("x/f", "in x"),
+        ("y/g", "in y"),
+    ]);
+    for (from, to) in [
+        ("log.1", "log.2"),
+        ("log", "log.1"),
+        ("a", "aside"),
+        ("b", "a"),
+        ("aside", "b"),
+        ("x", "aside"),
+        ("y", "x"),
+        ("aside", "y"),
+    ] {
+        world.left.rename(from, to);
+    }
+    world.right.write("log", "edited over there");
+    let shown = world.run(&Options {
+        dry_run: true,
+        ..Options::default()
+    });
+    let done = world.sync();
+    assert_eq!(shown.steps(), done.steps());
+    assert_eq!(done.exit(), 0, "{done:?}");
+    assert!(
+        shown
+            .steps()
+            .iter()
+            .filter(|step| step.starts_with("right move"))
+            .count()
+            >= 6,
+        "{:?}",
+        shown.steps()
+    );
+    assert_eq!(world.right.read("log.1"), b"edited over there");
     world.assert_settled();
 }
 
