@@ -308,6 +308,7 @@ mod tests {
     }
 
     /// Whether a command that hangs ends with all that it started: a pipe that they hold open is closed.
+    #[allow(clippy::disallowed_methods, reason = "the other end of a pipe, in a test")]
     async fn ends_all() -> bool {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
