@@ -14,7 +14,7 @@ use syncline_model::{
 
 use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop};
 use crate::execute::Execution;
-use crate::journal::{self, Done, Journal, Record};
+use crate::journal::{self, Done, Record};
 use crate::plan::Draft;
 use crate::session::{Begun, Session};
 use crate::trust::Trust;
@@ -368,22 +368,9 @@ impl Session {
             }
             settled.push(open.conflict.path.clone());
         }
-        let journal = Journal::begin(&*self.shelf, &begun.run, "resolve", self.env.clock.now())?;
-        let hands = self.hands(&begun.run, options).await?;
-        let trust = Trust {
-            began: Pair::new(None, None),
-        };
-        let mut execution = Execution::new(
-            &self.env,
-            options,
-            monitor,
-            stop,
-            hands,
-            &self.base,
-            journal,
-            trust,
-            self.shelf.sorter()?,
-        );
+        let mut execution = self
+            .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)
+            .await?;
         let outcome = execution.run(draft.finish()?).await;
         let report = self.report(&begun, execution, outcome).await?;
         if report.problems == 0 {
@@ -473,22 +460,9 @@ impl Session {
         monitor: &'a dyn Monitor,
         stop: &'a Stop,
     ) -> Result<Execution<'a>> {
-        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
-        let hands = self.hands(&begun.run, options).await?;
-        let trust = Trust {
-            began: Pair::new(None, None),
-        };
-        let mut execution = Execution::new(
-            &self.env,
-            options,
-            monitor,
-            stop,
-            hands,
-            &self.base,
-            journal,
-            trust,
-            self.shelf.sorter()?,
-        );
+        let mut execution = self
+            .begin_execution(what, begun, Trust::default(), options, monitor, stop)
+            .await?;
         execution.detached = true;
         Ok(execution)
     }

@@ -90,9 +90,9 @@ where
 const WAITING: usize = 2;
 
 /// What a source yields, fetched ahead of who takes it by a task of its own.
-pub struct Ahead<T>(mpsc::Receiver<Result<Option<T>>>);
+pub struct Prefetched<T>(mpsc::Receiver<Result<Option<T>>>);
 
-impl<T: Send + 'static> Ahead<T> {
+impl<T: Send + 'static> Prefetched<T> {
     /// Starts the task. `fetch` is called until it has no more or fails.
     pub fn of<S, F, Fut>(env: &Env, mut source: S, mut fetch: F) -> Self
     where

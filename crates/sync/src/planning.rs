@@ -15,7 +15,7 @@ use syncline_replica::Replica;
 use crate::api::{Env, Event, Monitor, Options, Stop};
 use crate::compare::Compare;
 use crate::merging::Asker;
-use crate::parallel::Ahead;
+use crate::parallel::Prefetched;
 use crate::plan::Draft;
 use crate::rows::{Base, decode, encode};
 use crate::scan::{Join, Seenings};
@@ -383,7 +383,7 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("comparing"));
         let (mut merge, mut out) = (Merge::new(rule), Vec::new());
-        let mut chunks = Ahead::of(env, triples, |mut triples| async move {
+        let mut chunks = Prefetched::of(env, triples, |mut triples| async move {
             let chunk = triples.by_ref().take(CHUNK).collect::<Result<Vec<_>>>();
             (triples, chunk.map(|chunk| (!chunk.is_empty()).then_some(chunk)))
         });

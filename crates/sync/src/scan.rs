@@ -14,14 +14,14 @@ use syncline_model::{
 use syncline_replica::{Replica, Walk};
 
 use crate::api::Env;
-use crate::parallel::Ahead;
+use crate::parallel::Prefetched;
 use crate::rows::Base;
 use crate::shelf::Shelf;
 use crate::spelling::{BaseRows, Respelled, Spelling};
 
 /// Entries of one side as they come.
 struct Feed {
-    walk: Ahead<Vec<Seen>>,
+    walk: Prefetched<Vec<Seen>>,
     /// Directories that lead to where the walk begins, in order.
     above: VecDeque<Seen>,
     batch: Peekable<std::vec::IntoIter<Seen>>,
@@ -124,7 +124,7 @@ impl<'r> Join<'r> {
     ) -> Result<Self> {
         let feed = |walk: Box<dyn Walk>, above| Feed {
             // Both trees are read while rows are joined.
-            walk: Ahead::of(env, walk, |mut walk| async move {
+            walk: Prefetched::of(env, walk, |mut walk| async move {
                 let batch = walk.next().await;
                 (walk, batch)
             }),

@@ -344,25 +344,33 @@ impl Session {
         monitor: &'a dyn Monitor,
         stop: &'a Stop,
     ) -> Result<Execution<'a>> {
-        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
-        let hands = self.hands(&begun.run, options).await?;
-        let mut execution = Execution::new(
-            &self.env,
-            options,
-            monitor,
-            stop,
-            hands,
-            &self.base,
-            journal,
-            trust,
-            self.shelf.sorter()?,
-        );
+        let mut execution = self
+            .begin_execution(what, begun, trust, options, monitor, stop)
+            .await?;
         execution.held = Pair::each(|side| Held {
             removals: verdict.holds(side, Cause::Removals),
             overwrites: verdict.holds(side, Cause::Overwrites),
         });
         execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
         Ok(execution)
+    }
+
+    /// The same without a brake and a time limit: a person has asked for exactly this.
+    pub(crate) async fn begin_execution<'a>(
+        &'a self,
+        what: &str,
+        begun: &Begun,
+        trust: Trust,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Execution<'a>> {
+        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+        let hands = self.hands(&begun.run, options).await?;
+        let sorter = self.shelf.sorter()?;
+        Ok(Execution::new(
+            &self.env, options, monitor, stop, hands, &self.base, journal, trust, sorter,
+        ))
     }
 
     /// Carries a plan out and ends the log and both edits.

@@ -11,7 +11,7 @@ const TICK: i128 = 10_000_000;
 const COARSE: i128 = 2_000_000_000;
 
 /// Judges observations by each side's own clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Trust {
     /// The time there when the scan began; `None`: tags do not depend on time.
     pub began: Pair<Option<Time>>,
