@@ -77,7 +77,8 @@ pub struct Moves {
     /// Files that move over names in use, once the directories have moved.
     pub chains: Chains,
     ordered: Vec<Moved>,
-    from: HashMap<(Side, RelPath), usize>,
+    /// The place in `ordered` of what each side moved, by the old name: asked for all names above each row.
+    from: Pair<HashMap<Vec<u8>, usize>>,
 }
 
 impl Moves {
@@ -124,16 +125,13 @@ impl Moves {
             kept.remove(at);
         }
         let ordered = order(kept, exchanges);
-        let from = ordered
-            .iter()
-            .enumerate()
-            .flat_map(|(at, moved)| {
-                let sides = Side::BOTH
-                    .into_iter()
-                    .filter(|side| moved.alike || *side == moved.side);
-                sides.map(move |side| ((side, moved.from.clone()), at))
-            })
-            .collect();
+        let from = Pair::each(|side| {
+            let moved = ordered.iter().enumerate();
+            moved
+                .filter(|(_, moved)| moved.alike || moved.side == side)
+                .map(|(at, moved)| (moved.from.as_bytes().to_vec(), at))
+                .collect()
+        });
         let chains = Chains::default();
         (
             Self {
@@ -167,12 +165,13 @@ impl Moves {
 
     /// The innermost directory that `side` moved and that held `path`.
     fn above(&self, side: Side, path: &RelPath) -> Option<&Moved> {
-        let mut at = Some(path.clone());
-        while let Some(dir) = at.filter(|dir| !dir.is_root()) {
-            if let Some(&found) = self.from.get(&(side, dir.clone())) {
+        let mut dir = path.as_bytes();
+        while !dir.is_empty() {
+            if let Some(&found) = self.from[side].get(dir) {
                 return Some(&self.ordered[found]);
             }
-            at = dir.parent();
+            let above = dir.iter().rposition(|&byte| byte == b'/');
+            dir = &dir[..above.unwrap_or(0)];
         }
         None
     }
@@ -254,7 +253,7 @@ impl Moves {
 
     /// What of a triple belongs elsewhere: the base and the other side's view, under the new name.
     pub fn redirect(&self, triple: Triple, file: Option<&Moved>) -> Vec<(Slot, Piece)> {
-        if self.chains.concern(&triple.slot) {
+        if !self.chains.is_empty() && self.chains.concern(&triple.slot) {
             return self.chains.redirect(triple);
         }
         let path = triple.slot.path();
@@ -262,18 +261,17 @@ impl Moves {
         // What one side moved by itself is known better than by the directory that both sides renamed.
         let first = file.map_or(Side::Left, |file| file.side);
         for side in [first, first.other()] {
-            let by_dir = self.rebase(side, &path);
+            let above = self.above(side, &path);
+            let by_dir = above.and_then(|moved| path.rebase(&moved.from, &moved.to));
             let explicit = file.filter(|file| file.side == side);
-            let alike = explicit
-                .or_else(|| self.above(side, &path))
-                .is_some_and(|moved| moved.alike);
             let Some(to) = explicit.map(|file| file.to.clone()).or_else(|| by_dir.clone()) else {
                 continue;
             };
+            let alike = explicit.or(above).is_some_and(|moved| moved.alike);
             // Where both sides moved the directory already, it lies where it is seen.
-            let still = self.above(side, &path).is_some_and(|above| above.alike);
+            let still = above.is_some_and(|above| above.alike);
             let physical = by_dir.filter(|_| !still).unwrap_or_else(|| path.clone());
-            let own_step = explicit.is_some() || self.from.contains_key(&(side, path.clone()));
+            let own_step = explicit.is_some() || self.from[side].contains_key(path.as_bytes());
             let at = if explicit.is_some() {
                 physical
             } else {

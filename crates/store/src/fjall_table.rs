@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use syncline_model::{Fault, Kind, Result};
 
 use crate::os::errno_kind;
-use crate::table::{Batch, Rows, Table};
+use crate::table::{Batch, Changes, Rows, Table};
 
 /// Blocks kept in memory.
 const CACHE: u64 = 16 << 20;
@@ -100,21 +100,36 @@ impl FjallTable {
         changes.commit()
     }
 
-    fn ingest(&self, mut batch: Batch) -> fjall::Result<()> {
-        batch.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut sorted = batch.into_iter().peekable();
-        let mut files = self.rows.start_ingestion()?;
-        while let Some((key, value)) = sorted.next() {
-            // The last word on a key is the one that counts.
-            if sorted.peek().is_some_and(|(next, _)| *next == key) {
+    fn ingest(&self, changes: impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>)>>) -> Result<()> {
+        let failed = |error: fjall::Error| fault(&error, "write state table", &self.at);
+        let mut sorted = changes.peekable();
+        let mut files = self.rows.start_ingestion().map_err(failed)?;
+        while let Some(change) = sorted.next() {
+            let (key, value) = change?;
+            let again = |next: &Result<(Vec<u8>, _)>| next.as_ref().is_ok_and(|(next, _)| *next == key);
+            if sorted.peek().is_some_and(again) {
                 continue;
             }
+            self.possible(&key)?;
             match value {
-                Some(value) => files.write(key, value)?,
-                None => files.write_tombstone(key)?,
+                Some(value) => files.write(key, value),
+                None => files.write_tombstone(key),
             }
+            .map_err(failed)?;
         }
-        files.finish()
+        files.finish().map_err(failed)
+    }
+
+    /// fjall has no empty key and counts the length of one in two bytes.
+    fn possible(&self, key: &[u8]) -> Result<()> {
+        if !key.is_empty() && key.len() <= usize::from(u16::MAX) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Kind::Invalid,
+            "write state table: a key has 1 to 65535 bytes",
+            &self.at,
+        ))
     }
 
     /// Bytes that the table takes on disk.
@@ -168,24 +183,23 @@ impl Table for FjallTable {
         }))
     }
 
-    fn write(&self, batch: Batch) -> Result<()> {
-        // fjall has no empty key and counts the length of one in two bytes.
-        if batch
-            .iter()
-            .any(|(key, _)| key.is_empty() || key.len() > usize::from(u16::MAX))
-        {
-            return Err(Fault::new(
-                Kind::Invalid,
-                "write state table: a key has 1 to 65535 bytes",
-                &self.at,
-            ));
+    fn write(&self, mut batch: Batch) -> Result<()> {
+        if batch.len() >= BULK {
+            batch.sort_by(|a, b| a.0.cmp(&b.0));
+            return self.ingest(batch.into_iter().map(Ok));
         }
-        let written = if batch.len() < BULK {
-            self.journal(batch)
+        batch.iter().try_for_each(|(key, _)| self.possible(key))?;
+        self.journal(batch)
+            .map_err(|error| fault(&error, "write state table", &self.at))
+    }
+
+    fn load(&self, mut changes: Changes) -> Result<()> {
+        let first: Batch = changes.by_ref().take(BULK).collect::<Result<_>>()?;
+        if first.len() < BULK {
+            self.write(first)
         } else {
-            self.ingest(batch)
-        };
-        written.map_err(|error| fault(&error, "write state table", &self.at))
+            self.ingest(first.into_iter().map(Ok).chain(changes))
+        }
     }
 
     fn persist(&self) -> Result<()> {

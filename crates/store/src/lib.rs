@@ -20,5 +20,5 @@ pub use layers::{Counts, Meter};
 pub use open::{OpenOptions, open};
 pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
 pub use sorter::Sorter;
-pub use table::{Batch, Rows, Table};
+pub use table::{Batch, Changes, Rows, Table};
 pub use world::World;

@@ -11,6 +11,9 @@ pub type Rows = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send>;
 /// Changes that are made together: a value puts, `None` removes.
 pub type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
+/// Changes in ascending order of keys; of equal keys the last counts.
+pub type Changes = Box<dyn Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>)>> + Send>;
+
 /// A sorted map that lies on disk.
 pub trait Table: Send + Sync {
     /// The value at `key`.
@@ -19,6 +22,8 @@ pub trait Table: Send + Sync {
     fn scan(&self, prefix: &[u8], from: &[u8]) -> Rows;
     /// Makes these changes, all or none.
     fn write(&self, batch: Batch) -> Result<()>;
+    /// Makes changes of any number, all or none; what they are made of may be a scan of this table.
+    fn load(&self, changes: Changes) -> Result<()>;
     /// Returns when all that was written survives a power cut.
     fn persist(&self) -> Result<()>;
 }

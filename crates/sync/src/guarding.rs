@@ -67,7 +67,9 @@ impl Session {
     }
 
     fn health(&self, known: &Answers, found: &Answers, seen: &Pair<Seenings>) -> Result<Pair<Health>> {
-        let knew = self.knew()?;
+        // Looked up only where it decides: it may take long to come by many rows that are gone.
+        let nothing = Side::BOTH.iter().any(|&side| seen[side].entries == 0);
+        let knew = if nothing { self.knew()? } else { Pair::default() };
         Ok(Pair::each(|side| Health {
             label: self.sides[side].profile().label.clone(),
             known: known[side].clone(),

@@ -14,6 +14,7 @@ pub mod journal;
 mod merging;
 mod opening;
 mod overwritten;
+mod packed;
 mod parallel;
 mod plan;
 mod plan_file;

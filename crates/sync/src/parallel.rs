@@ -86,21 +86,18 @@ where
     outcome
 }
 
-/// Pieces that wait for who takes them.
-const WAITING: usize = 2;
-
 /// What a source yields, fetched ahead of who takes it by a task of its own.
 pub struct Prefetched<T>(mpsc::Receiver<Result<Option<T>>>);
 
 impl<T: Send + 'static> Prefetched<T> {
-    /// Starts the task. `fetch` is called until it has no more or fails.
-    pub fn of<S, F, Fut>(env: &Env, mut source: S, mut fetch: F) -> Self
+    /// Starts the task. `fetch` is called until it has no more or fails; at most `ahead` pieces wait for who takes them.
+    pub fn of<S, F, Fut>(env: &Env, ahead: usize, mut source: S, mut fetch: F) -> Self
     where
         S: Send + 'static,
         F: FnMut(S) -> Fut + Send + 'static,
         Fut: Future<Output = (S, Result<Option<T>>)> + Send,
     {
-        let (send, receive) = mpsc::channel(WAITING);
+        let (send, receive) = mpsc::channel(ahead);
         env.spawn.spawn(Box::pin(async move {
             loop {
                 let piece;

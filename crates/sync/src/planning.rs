@@ -15,6 +15,7 @@ use syncline_replica::Replica;
 use crate::api::{Env, Event, Monitor, Options, Stop};
 use crate::compare::Compare;
 use crate::merging::Asker;
+use crate::packed::{pack, pack_pieces, slot_of, unpack, unpack_pieces};
 use crate::parallel::Prefetched;
 use crate::plan::Draft;
 use crate::rows::{Base, decode, encode};
@@ -25,6 +26,8 @@ use syncline_store::Rows;
 
 /// Rows that are completed and merged at once.
 const CHUNK: usize = 2048;
+/// Such chunks that are read ahead.
+const WAITING: usize = 2;
 
 /// What looking and deciding came to.
 pub struct Planned<'a> {
@@ -106,13 +109,12 @@ impl<'a> Planner<'a> {
         self.monitor.event(Event::Phase("scanning"));
         let Dirty { rows, ends, seen } = self.look(&rule, &scope).await?;
         let (moves, files, mut conflicts) = self.moves(ends, &rule, &scope).await?;
-        let moved = !moves.is_empty() || files.is_some();
-        let triples: Triples = if moved {
-            self.renamed(rows, &moves, files)?
-        } else {
-            Box::new(rows.map(|row| decode(&row?.1)))
-        };
         let moves = Arc::new(moves);
+        let triples: Triples = if !moves.is_empty() || files.is_some() {
+            self.renamed(rows, &moves, files).await?
+        } else {
+            Box::new(rows.map(|row| row.and_then(|(slot, triple)| unpack(slot, &triple))))
+        };
         let mut draft = Draft::new(self.shelf, self.base, moves.clone(), rule.classes.links)?;
         draft.conflicts.append(&mut conflicts);
         moves
@@ -138,7 +140,7 @@ impl<'a> Planner<'a> {
         let (mut rows, mut ends) = (self.shelf.sorter()?, self.shelf.sorter()?);
         let may_move = !syncline_model::zoo::on("moves-not-followed")
             && self.options.mode != Mode::Copy
-            && !self.base.is_empty()?;
+            && join.has_base();
         while let Some(triples) = join.next(CHUNK).await? {
             for triple in triples {
                 if may_move {
@@ -148,7 +150,7 @@ impl<'a> Planner<'a> {
                         }
                     }
                 }
-                rows.push(triple.slot.as_bytes(), &encode(&triple)?)?;
+                rows.push(triple.slot.as_bytes(), &pack(&triple)?)?;
             }
             let counts = join.counts();
             self.monitor.event(Event::Scanned(Pair::new(
@@ -181,7 +183,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(Moves, Option<Rows>, Vec<Conflict>)> {
         let mut groups = Groups::over(ends);
         let (mut pairs, mut alike, mut chained, mut first_file) = (Vec::new(), Vec::new(), Vec::new(), None);
-        while let Some((key, group)) = groups.next::<Track>()? {
+        while let Some((key, group)) = groups.next(decode::<Track>)? {
             if key[0] == 1 {
                 first_file = Some(group);
                 break;
@@ -229,7 +231,7 @@ impl<'a> Planner<'a> {
         let (mut any, mut chained) = (false, Vec::new());
         while let Some(group) = match first.next() {
             Some(group) => Some(group),
-            None => groups.next::<Track>()?.map(|(_, group)| group),
+            None => groups.next(decode::<Track>)?.map(|(_, group)| group),
         } {
             let Some(shift) = pair(&group).filter(|shift| moves.allow(&shift.moved())) else {
                 continue;
@@ -250,7 +252,7 @@ impl<'a> Planner<'a> {
             }
         }
         let mut alike = Groups::over(alike.finish()?);
-        while let Some((from, shifts)) = alike.next::<Shift>()? {
+        while let Some((from, shifts)) = alike.next(decode::<Shift>)? {
             match by_both(shifts) {
                 Ok(moved) => {
                     any = true;
@@ -332,24 +334,25 @@ impl<'a> Planner<'a> {
     }
 
     /// The triples under their new names, in order.
-    fn renamed(&self, rows: Rows, moves: &Moves, files: Option<Rows>) -> Result<Triples> {
-        let mut files = files.into_iter().flatten().peekable();
+    async fn renamed(&self, rows: Rows, moves: &Arc<Moves>, files: Option<Rows>) -> Result<Triples> {
+        let files = files.into_iter().flatten().peekable();
+        let moves = moves.clone();
+        let mut redirected =
+            Prefetched::of(self.env, WAITING, (rows, files), move |(mut rows, mut files)| {
+                let pieces = redirect(&mut rows, &mut files, &moves);
+                async move { ((rows, files), pieces) }
+            });
         let mut pieces = self.shelf.sorter()?;
-        for row in rows {
-            let (slot, triple) = row?;
-            let file = files.next_if(|row| row.as_ref().map_or(true, |(from, _)| *from == slot));
-            let file: Option<Moved> = file.map(|row| decode(&row?.1)).transpose()?;
-            for (slot, piece) in moves.redirect(decode(&triple)?, file.as_ref()) {
-                pieces.push(slot.as_bytes(), &encode(&piece)?)?;
+        while let Some(chunk) = redirected.next().await? {
+            for pieces_there in chunk.chunk_by(|(slot, _), (next, _)| slot == next) {
+                let packed = pack_pieces(pieces_there.iter().map(|(_, piece)| piece))?;
+                pieces.push(pieces_there[0].0.as_bytes(), &packed)?;
             }
         }
         let mut groups = Groups::over(pieces.finish()?);
         Ok(Box::new(std::iter::from_fn(move || {
-            let group = groups.next::<Piece>().transpose()?;
-            Some(group.and_then(|(slot, pieces)| {
-                let slot = Slot::new(slot).map_err(|bad| Fault::new(Kind::Bug, bad.to_string(), ""))?;
-                Ok(assemble(slot, pieces))
-            }))
+            let group = groups.next(unpack_pieces).transpose()?;
+            Some(group.and_then(|(slot, pieces)| Ok(assemble(slot_of(slot)?, pieces.into_iter().flatten()))))
         })))
     }
 
@@ -383,7 +386,7 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("comparing"));
         let (mut merge, mut out) = (Merge::new(rule), Vec::new());
-        let mut chunks = Prefetched::of(env, triples, |mut triples| async move {
+        let mut chunks = Prefetched::of(env, WAITING, triples, |mut triples| async move {
             let chunk = triples.by_ref().take(CHUNK).collect::<Result<Vec<_>>>();
             (triples, chunk.map(|chunk| (!chunk.is_empty()).then_some(chunk)))
         });
@@ -420,6 +423,24 @@ impl Planner<'_> {
     }
 }
 
+/// What of the next rows belongs where; `None` when there are no more.
+fn redirect(
+    rows: &mut Rows,
+    files: &mut std::iter::Peekable<std::iter::Flatten<std::option::IntoIter<Rows>>>,
+    moves: &Moves,
+) -> Result<Option<Vec<(Slot, Piece)>>> {
+    let mut pieces = Vec::with_capacity(2 * CHUNK);
+    let mut none = true;
+    for row in rows.take(CHUNK) {
+        let (slot, triple) = row?;
+        let file = files.next_if(|row| row.as_ref().map_or(true, |(from, _)| *from == slot));
+        let file: Option<Moved> = file.map(|row| decode(&row?.1)).transpose()?;
+        pieces.extend(moves.redirect(unpack(slot, &triple)?, file.as_ref()));
+        none = false;
+    }
+    Ok((!none).then_some(pieces))
+}
+
 /// Triples in order.
 type Triples = Box<dyn Iterator<Item = Result<Triple>> + Send>;
 
@@ -435,16 +456,16 @@ impl Groups {
         }
     }
 
-    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<(Vec<u8>, Vec<T>)>> {
+    fn next<T>(&mut self, read: impl Fn(&[u8]) -> Result<T>) -> Result<Option<(Vec<u8>, Vec<T>)>> {
         let Some((key, value)) = self.rows.next().transpose()? else {
             return Ok(None);
         };
-        let mut group = vec![decode(&value)?];
+        let mut group = vec![read(&value)?];
         while let Some(row) = self
             .rows
             .next_if(|row| row.as_ref().is_ok_and(|(next, _)| *next == key))
         {
-            group.push(decode(&row?.1)?);
+            group.push(read(&row?.1)?);
         }
         Ok(Some((key, group)))
     }

@@ -25,7 +25,6 @@ enum Mark {
 impl Session {
     /// Completes the last run's log and names in the base, if that run was killed.
     pub(crate) async fn recover(&self) -> Result<()> {
-        self.base.finish_renames()?;
         let Some(run) = self.shelf.runs()?.pop() else {
             return Ok(());
         };

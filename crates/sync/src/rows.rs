@@ -1,8 +1,8 @@
 //! What the session's table holds, and how it is written.
 //!
 //! One key space, one byte of prefix each: `a` agreed versions of small files by slot (for merging), `b` base rows by slot, `d` digests made
-//! before they could be agreed on, `c` open conflicts by path, `n` spellings by path, `t` bytes of trash by run, `m` directories whose rows are
-//! on their way to another name, `x` what a merge command made, by digest, `w` what a run has too much of for memory, `i` what is remembered of the session itself. Values are postcard;
+//! before they could be agreed on, `c` open conflicts by path, `n` spellings by path, `t` bytes of trash by run, `x` what a merge
+//! command made, by digest, `w` what a run has too much of for memory, `i` what is remembered of the session itself. Values are postcard;
 //! the first byte of `i/version` says which.
 
 use std::collections::HashMap;
@@ -29,17 +29,12 @@ const OWN: u8 = b'i';
 const MADE: u8 = b'x';
 const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
-const RENAME: u8 = b'm';
 const SPILT: u8 = b'w';
 
 /// Says that there are digests.
 const DIGESTS: &[u8] = b"/digests";
 /// Bytes of a usual row.
 const ROW: usize = 512;
-/// Rows that get another name at once.
-const CARRIED: usize = 16_384;
-/// Versions kept for merging that get another name at once; they may be long.
-const CARRIED_VERSIONS: usize = 16;
 
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -59,30 +54,40 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 /// A base row as it is kept: both sides mostly have the same entry, which is kept once.
 #[derive(Serialize, Deserialize)]
-enum Kept<T> {
+pub(crate) enum Kept<T> {
     /// Each has its own.
     Each(Pair<Option<T>>),
     /// Both have the left one's entry; the tag of the right one.
     Same(T, Tag),
 }
 
-fn encode_row(row: &Row) -> Result<Vec<u8>> {
-    match (&row.left, &row.right) {
-        (Some(left), Some(right)) if left.entry == right.entry => {
-            encode(&Kept::Same(left, right.tag.clone()))
+impl<'a> Kept<&'a Observation> {
+    pub(crate) fn of(row: &'a Row) -> Self {
+        match (&row.left, &row.right) {
+            (Some(left), Some(right)) if left.entry == right.entry => Self::Same(left, right.tag.clone()),
+            (left, right) => Self::Each(Pair::new(left.as_ref(), right.as_ref())),
         }
-        (left, right) => encode(&Kept::Each(Pair::new(left.as_ref(), right.as_ref()))),
     }
 }
 
-fn decode_row(bytes: &[u8]) -> Result<Row> {
-    Ok(match decode(bytes)? {
-        Kept::Each(row) => row,
-        Kept::Same::<Observation>(left, tag) => {
-            let entry = left.entry.clone();
-            Pair::new(Some(left), Some(Observation { entry, tag }))
+impl From<Kept<Observation>> for Row {
+    fn from(kept: Kept<Observation>) -> Self {
+        match kept {
+            Kept::Each(row) => row,
+            Kept::Same(left, tag) => {
+                let entry = left.entry.clone();
+                Pair::new(Some(left), Some(Observation { entry, tag }))
+            }
         }
-    })
+    }
+}
+
+fn encode_row(row: &Row) -> Result<Vec<u8>> {
+    encode(&Kept::of(row))
+}
+
+fn decode_row(bytes: &[u8]) -> Result<Row> {
+    Ok(decode::<Kept<Observation>>(bytes)?.into())
 }
 
 fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
@@ -154,15 +159,6 @@ impl Base {
         })
     }
 
-    /// True when there is no row.
-    pub fn is_empty(&self) -> Result<bool> {
-        self.table
-            .scan(&[BASE], &[BASE])
-            .next()
-            .transpose()
-            .map(|row| row.is_none())
-    }
-
     /// Writes rows; `None` removes.
     pub fn write(&self, rows: Vec<(Slot, Option<Row>)>) -> Result<()> {
         let mut batch: Batch = Vec::with_capacity(rows.len());
@@ -180,7 +176,7 @@ impl Base {
     }
 
     /// The row at `from`, and all rows below it if it is a directory's, get the name `to`: what both sides have under the new name has no second
-    /// one in the base. Killed on the way, [`Base::finish_renames`] goes on.
+    /// one in the base.
     pub fn rename(&self, from: &Slot, to: &Slot) -> Result<()> {
         if to.as_bytes().starts_with(from.as_bytes()) || from.is_dir() != to.is_dir() {
             return Ok(());
@@ -212,55 +208,37 @@ impl Base {
     }
 
     fn carry(&self, from: &[u8], to: &[u8]) -> Result<()> {
-        self.carry_rows(ANCESTOR, from, to, CARRIED_VERSIONS, None)?;
-        self.carry_rows(BASE, from, to, CARRIED, Some(key(RENAME, from)))
+        let ancestors = self.carried(ANCESTOR, from, to);
+        self.table
+            .load(Box::new(ancestors.chain(self.carried(BASE, from, to))))
     }
 
-    /// Renames the rows of one kind, so many at once; the note of it goes with the last.
-    fn carry_rows(
+    /// What gives the rows of one kind another name.
+    fn carried(
         &self,
         kind: u8,
         from: &[u8],
         to: &[u8],
-        at_once: usize,
-        note: Option<Vec<u8>>,
-    ) -> Result<()> {
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>)>> + Send + use<> {
         let (old, new) = (key(kind, from), key(kind, to));
-        // Where the rows begin that are still to go: a scan from the first would wade through all that are gone.
-        let mut next = old.clone();
-        loop {
-            let rows: Vec<_> = self
-                .table
-                .scan(&old, &next)
-                .take(at_once)
-                .collect::<Result<_>>()?;
-            if let Some((last, _)) = rows.last() {
-                next.clone_from(last);
+        let mut leave = self.table.scan(&old, &old).peekable();
+        let mut arrive = self
+            .table
+            .scan(&old, &old)
+            .map(move |row| row.map(|(key, row)| ([&new, &key[old.len()..]].concat(), row)))
+            .peekable();
+        std::iter::from_fn(move || {
+            // A name that one row leaves and another comes to: the last word counts.
+            let first = match (leave.peek(), arrive.peek()) {
+                (Some(Ok((leaves, _))), Some(Ok((arrives, _)))) => leaves <= arrives,
+                (leaves, _) => leaves.is_some(),
+            };
+            if first {
+                leave.next().map(|row| row.map(|(key, _)| (key, None)))
+            } else {
+                arrive.next().map(|row| row.map(|(key, row)| (key, Some(row))))
             }
-            let last = rows.len() < at_once;
-            let mut batch: Batch = Vec::with_capacity(2 * rows.len() + 1);
-            for (key, row) in rows {
-                batch.push(([&new, &key[old.len()..]].concat(), Some(row)));
-                batch.push((key, None));
-            }
-            if let Some(note) = &note {
-                batch.push((note.clone(), (!last).then(|| to.to_vec())));
-            }
-            if !batch.is_empty() {
-                self.table.write(batch)?;
-            }
-            if last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Goes on with what a killed run began to rename.
-    pub fn finish_renames(&self) -> Result<()> {
-        let begun: Vec<_> = self.table.scan(&[RENAME], &[RENAME]).collect::<Result<_>>()?;
-        begun
-            .into_iter()
-            .try_for_each(|(from, to)| self.carry(&from[1..], &to))
+        })
     }
 
     /// Forgets all rows.

@@ -19,6 +19,9 @@ use crate::rows::Base;
 use crate::shelf::Shelf;
 use crate::spelling::{BaseRows, Respelled, Spelling};
 
+/// Batches of a walk that are read ahead: where one side has a directory that the other lacks, the other reads on.
+const AHEAD: usize = 32;
+
 /// Entries of one side as they come.
 struct Feed {
     walk: Prefetched<Vec<Seen>>,
@@ -124,7 +127,7 @@ impl<'r> Join<'r> {
     ) -> Result<Self> {
         let feed = |walk: Box<dyn Walk>, above| Feed {
             // Both trees are read while rows are joined.
-            walk: Prefetched::of(env, walk, |mut walk| async move {
+            walk: Prefetched::of(env, AHEAD, walk, |mut walk| async move {
                 let batch = walk.next().await;
                 (walk, batch)
             }),
@@ -161,6 +164,11 @@ impl<'r> Join<'r> {
     /// What was seen so far.
     pub fn counts(&self) -> Pair<Seenings> {
         Pair::each(|side| self.feeds[side].counts)
+    }
+
+    /// True when the base has rows, before the first is taken.
+    pub fn has_base(&mut self) -> bool {
+        self.base.peek().is_some()
     }
 
     /// The next slots that are not as they were, up to `limit`; `None` at the end.

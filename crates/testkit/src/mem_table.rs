@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_model::{Fault, Kind, Result};
-use syncline_store::{Batch, Rows, Table};
+use syncline_store::{Batch, Changes, Rows, Table};
 
 use crate::env::SeededDice;
 
@@ -151,6 +151,10 @@ impl Table for MemTable {
         apply(Arc::make_mut(&mut state.live), &batch);
         state.pending.push(batch);
         Ok(())
+    }
+
+    fn load(&self, changes: Changes) -> Result<()> {
+        self.write(changes.collect::<Result<_>>()?)
     }
 
     fn persist(&self) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use syncline_model::Kind;
+use syncline_model::{Fault, Kind};
 use syncline_store::{Batch, Table};
 
 use crate::env::SeededDice;
@@ -14,6 +14,10 @@ pub fn check(table: &dyn Table, seed: u64) {
     batches_read_back_like_a_map(table, seed);
     a_scan_shows_the_rows_as_they_were(table);
     keys_that_cannot_be_are_refused(table);
+    for rows in [10, 5000] {
+        a_load_of_a_scan_of_its_own_gives_rows_another_name(table, rows);
+        a_load_that_fails_changes_nothing(table, rows);
+    }
 }
 
 /// Short keys of few letters, so that prefixes and bounds meet; now and then a long one and the highest bytes.
@@ -92,6 +96,56 @@ fn a_scan_shows_the_rows_as_they_were(table: &dyn Table) {
     table
         .write((0..2000u32).map(|n| (n.to_be_bytes().to_vec(), None)).collect())
         .unwrap();
+}
+
+fn clear(table: &dyn Table) {
+    let gone = table.scan(b"", b"").map(|row| (row.unwrap().0, None)).collect();
+    table.write(gone).unwrap();
+}
+
+fn numbered(prefix: &str, n: u32) -> Vec<u8> {
+    format!("{prefix}/{n:08}").into_bytes()
+}
+
+fn a_load_of_a_scan_of_its_own_gives_rows_another_name(table: &dyn Table, rows: u32) {
+    clear(table);
+    let value = |n: u32| Some(n.to_be_bytes().to_vec());
+    table
+        .write((0..rows).map(|n| (numbered("old", n), value(n))).collect())
+        .unwrap();
+    let arrive = table.scan(b"old/", b"old/").map(|row| {
+        let (key, value) = row?;
+        Ok(([b"new", &key[3..]].concat(), Some(value)))
+    });
+    let leave = table.scan(b"old/", b"old/").map(|row| Ok((row?.0, None)));
+    // Of two words on one key the last one counts.
+    let twice = [(b"twice".to_vec(), None), (b"twice".to_vec(), Some(vec![2]))];
+    table
+        .load(Box::new(arrive.chain(leave).chain(twice.into_iter().map(Ok))))
+        .unwrap();
+    assert_eq!(table.scan(b"old/", b"old/").count(), 0);
+    let seen: Vec<_> = table.scan(b"new/", b"new/").map(|row| row.unwrap()).collect();
+    let wanted: Vec<_> = (0..rows)
+        .map(|n| (numbered("new", n), value(n).unwrap()))
+        .collect();
+    assert_eq!(seen, wanted);
+    assert_eq!(table.get(b"twice").unwrap(), Some(vec![2]));
+}
+
+fn a_load_that_fails_changes_nothing(table: &dyn Table, rows: u32) {
+    clear(table);
+    table
+        .write((0..rows).map(|n| (numbered("row", n), Some(vec![1]))).collect())
+        .unwrap();
+    let changes = (0..rows).map(|n| Ok((numbered("row", n), None)));
+    let broken = std::iter::once(Err(Fault::new(Kind::Corrupt, "the source is damaged", "")));
+    let fault = table.load(Box::new(changes.clone().chain(broken))).unwrap_err();
+    assert_eq!(fault.kind, Kind::Corrupt);
+    let impossible = std::iter::once(Ok((vec![255; 65536], None)));
+    let fault = table.load(Box::new(changes.chain(impossible))).unwrap_err();
+    assert_eq!(fault.kind, Kind::Invalid);
+    assert_eq!(table.scan(b"row/", b"row/").count(), rows as usize);
+    clear(table);
 }
 
 fn keys_that_cannot_be_are_refused(table: &dyn Table) {

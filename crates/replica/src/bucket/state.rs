@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use syncline_model::Result;
-use syncline_store::{Batch, Rows, Table};
+use syncline_store::{Batch, Changes, Rows, Table};
 
 /// See the module.
 #[derive(Default)]
@@ -40,6 +40,10 @@ impl Table for Memory {
             }
         }
         Ok(())
+    }
+
+    fn load(&self, changes: Changes) -> Result<()> {
+        self.write(changes.collect::<Result<_>>()?)
     }
 
     fn persist(&self) -> Result<()> {

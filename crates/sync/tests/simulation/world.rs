@@ -12,7 +12,7 @@ use std::time::Duration;
 use syncline_model::{Action as Deed, Clock, Dice, Fault, Kind, Pair, Policy, Result, Side, Step};
 use syncline_replica::{Durability, LocalOptions, LocalReplica, Replica};
 use syncline_store::disk::Make;
-use syncline_store::{Batch, Disk, Rows, Table};
+use syncline_store::{Batch, Changes, Disk, Rows, Table};
 use syncline_sync::shelf::DiskShelf;
 use syncline_sync::{Env, Event, MaxDelete, Monitor, Options, Report, Session, Stop};
 use syncline_testkit::env::{FakeClock, LocalSpawn, SeededDice};
@@ -93,6 +93,9 @@ impl Table for Mortal {
         }
         self.alive()?;
         self.table.write(batch)
+    }
+    fn load(&self, changes: Changes) -> Result<()> {
+        self.write(changes.collect::<Result<_>>()?)
     }
     fn persist(&self) -> Result<()> {
         self.alive()?;
