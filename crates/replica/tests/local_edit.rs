@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use futures::executor::block_on;
-use syncline_model::{Entry, Kind, Meta};
+use syncline_model::{Entry, From, Kind, Meta};
 use syncline_replica::{LocalOptions, LocalReplica, Replica};
 use syncline_store::os::OsDisk;
 use syncline_testkit::here::local_options;
@@ -228,6 +228,53 @@ fn s27_p3_no_version_is_lost_against_a_busy_writer() {
                 );
             }
         }
+    });
+}
+
+/// Attributes that somebody sets between the look and the move are theirs: they stay, and the report lets the next look see them.
+#[test]
+fn s28_what_moves_keeps_the_attributes_that_were_set_since_it_was_looked_at() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    let set = |name: &str, mode: u32| {
+        std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mode = |name: &str| std::fs::metadata(at(name)).unwrap().mode() & 0o7777;
+    for name in ["f", "still", "one", "two"] {
+        std::fs::write(at(name), name).unwrap();
+        set(name, 0o4755);
+    }
+    std::fs::create_dir(at("d")).unwrap();
+    let replica = open(tree.path());
+    block_on(async {
+        let trial = Trial::new(&replica, "run").await;
+        for (from, to) in [("f", "g"), ("d", "e")] {
+            let seen = trial.have(from).await;
+            set(from, 0o700);
+            let moved = Some(From::Move(path(from)));
+            let applied = trial.apply(to, None, Some(seen.entry.clone()), moved, None).await;
+            assert_eq!(mode(to), 0o700, "{to}");
+            let told = applied.unwrap().now.unwrap();
+            assert_eq!(told.entry.meta(), seen.entry.meta(), "{to}");
+            assert!(!trial.have(to).await.unchanged_since(&told), "{to}");
+        }
+        let seen = trial.have("two").await;
+        set("two", 0o600);
+        let exchanged = Some(From::Exchange(path("two")));
+        let applied = trial
+            .apply("one", None, Some(seen.entry.clone()), exchanged, None)
+            .await;
+        assert_eq!((mode("one"), mode("two")), (0o600, 0o4755));
+        let told = applied.unwrap().now.unwrap();
+        assert!(!trial.have("one").await.unchanged_since(&told));
+        // What nobody touches keeps all that it has, and is known again.
+        let seen = trial.have("still").await;
+        let moved = Some(From::Move(path("still")));
+        let applied = trial.apply("there", None, Some(seen.entry), moved, None).await;
+        assert_eq!(mode("there"), 0o4755);
+        let told = applied.unwrap().now.unwrap();
+        assert!(trial.have("there").await.unchanged_since(&told));
+        trial.edit.finish().await.unwrap();
     });
 }
 

@@ -1,7 +1,7 @@
 //! Moves and renames: one step on the other side, no bytes.
 
 use syncline_model::Clash;
-use syncline_sync::Options;
+use syncline_sync::{Event, Options};
 
 use crate::world::World;
 
@@ -292,5 +292,27 @@ fn directories_nested_in_each_other_move_apart() {
     assert_eq!(ran.exit(), 0, "{ran:?}");
     assert_eq!(ran.bytes(), 0, "{:?}", ran.steps());
     assert_eq!(world.right.names(), ["b", "b/mid", "c", "c/deep", "z", "z/top"]);
+    world.assert_settled();
+}
+
+#[test]
+fn s28_an_attribute_set_between_scan_and_move_is_an_edit() {
+    let world = World::synced(&[("a", "1"), ("d/x", "2")]);
+    world.left.rename("a", "b");
+    world.left.rename("d", "e");
+    let right = world.right.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("comparing") = event {
+            right.chmod("a", 0o600);
+            right.chmod("d", 0o700);
+        }
+    });
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(ran.report.right.moved, 2, "{ran:?}");
+    world.sync();
+    for tree in [&world.left, &world.right] {
+        let modes = ["b", "e"].map(|name| tree.mode(name) & 0o7777);
+        assert_eq!(modes, [0o600, 0o700]);
+    }
     world.assert_settled();
 }

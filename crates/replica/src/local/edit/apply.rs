@@ -351,7 +351,7 @@ fn has_attributes(put: &Stat, now: &Stat) -> bool {
 }
 
 /// What was agreed on, under a stamp that no later look equals.
-fn unproved(fs: u64, inode: u64, entry: Entry) -> Observation {
+pub(super) fn unproved(fs: u64, inode: u64, entry: Entry) -> Observation {
     let ctime = Time::NEVER;
     Observation {
         entry,

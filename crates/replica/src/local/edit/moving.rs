@@ -1,14 +1,14 @@
 //! Moves and further names: the bytes are here already.
 //!
 //! Invariant: what stood at the source stands at the target afterwards, the very inode; where something else came along
-//! it goes back. A whole directory moves in one step.
+//! it goes back. A whole directory moves in one step. Nothing of it changes but its name.
 
-use syncline_model::{Entry, Fault, Kind, Observation, RelPath, Result, Tag, Time, TrashRef};
-use syncline_store::{Disk, Node, Place as How, Stat, Target};
+use syncline_model::{Entry, Fault, Kind, Observation, RelPath, Result, Tag, TrashRef};
+use syncline_store::{Disk, Node, Place as How, Stat};
 
 use super::super::body::changed;
 use super::super::observe::{held, stamp};
-use super::apply::kind_is;
+use super::apply::{kind_is, unproved};
 use super::attrs::Wanted;
 use super::{At, Draft, LocalEdit};
 use crate::seam::Applied;
@@ -32,8 +32,7 @@ impl<D: Disk> LocalEdit<D> {
         }
     }
 
-    /// Moves what stands at `from` to `at`. A file whose time is not the one that `new` names may have been changed:
-    /// the report's stamp then makes the next run read it.
+    /// Moves what stands at `from` to `at`.
     pub(super) fn move_here(
         &self,
         from: &RelPath,
@@ -104,22 +103,18 @@ impl<D: Disk> LocalEdit<D> {
         })
     }
 
-    /// What was seen as `seen` has come to `at`: it gets its attributes. Says what stands there now.
+    /// What was seen as `seen` has come to `at`, and stays as it is. Says what stands there now; where that is no longer what `new` says, the
+    /// report says `new`: the next run sees what was changed meanwhile.
     fn settled(&self, at: &At<D>, seen: &Stat, new: &Entry) -> Result<Observation> {
         let after = self.disk.stat(at.dir(), &at.name)?;
         self.routes.shifted.note(at.step.spot.fs, seen, &after);
-        let sure = new
-            .meta()
-            .and_then(|meta| meta.mtime)
-            .is_none_or(|mtime| mtime == seen.mtime)
-            && (seen.kind == Node::Dir || seen.mtime == after.mtime);
-        let wanted = self.wanted(new).without(&after);
-        self.set(Target::Name(at.dir(), &at.name), &wanted)?;
-        let mut now = self.as_wanted(at, new, None)?;
-        if let (false, true, Tag::Stamp(stamp)) = (sure, new.is_file(), &mut now.tag) {
-            stamp.ctime = Time::NEVER;
+        let timed = seen.kind == Node::Dir || seen.mtime == after.mtime;
+        let now = self.now(at, new, None)?;
+        if timed && as_seen(new, &now.entry) {
+            Ok(now)
+        } else {
+            Ok(unproved(at.step.spot.fs, after.inode, new.clone()))
         }
-        Ok(now)
     }
 
     /// The tag of what was seen at `at`.
@@ -228,4 +223,18 @@ impl<D: Disk> LocalEdit<D> {
         }
         self.replace(draft, at, old, None)
     }
+}
+
+/// Whether nobody set other attributes than were seen; the time of a directory moves with what is put into it.
+fn as_seen(seen: &Entry, now: &Entry) -> bool {
+    fn same<T: PartialEq>(seen: Option<&T>, now: Option<&T>) -> bool {
+        seen.zip(now).is_none_or(|(seen, now)| seen == now)
+    }
+    let (Some(was), Some(now)) = (seen.meta(), now.meta()) else {
+        return true;
+    };
+    same(was.mode.as_ref(), now.mode.as_ref())
+        && same(was.owner.as_ref(), now.owner.as_ref())
+        && same(was.xattrs.as_ref(), now.xattrs.as_ref())
+        && (seen.is_dir() || same(was.mtime.as_ref(), now.mtime.as_ref()))
 }
