@@ -177,7 +177,7 @@ impl Moves {
     }
 
     /// Where a path of the base lies once the directories that `side` moved have moved; `None`: where it was.
-    fn rebase(&self, side: Side, path: &RelPath) -> Option<RelPath> {
+    pub fn rebase(&self, side: Side, path: &RelPath) -> Option<RelPath> {
         self.above(side, path)
             .and_then(|moved| path.rebase(&moved.from, &moved.to))
     }
@@ -238,17 +238,45 @@ impl Moves {
         })
     }
 
-    /// True when a directory must be made on `on` before any directory moves: something will move into it.
-    pub fn leads(&self, on: Side, path: &RelPath) -> bool {
-        self.due(on).any(|moved| moved.to.is_within(path))
-            && !self.due(on).any(|moved| path.is_within(&moved.to))
+    /// The place, among the directory moves, of the first that goes into a directory which is to be made on `on`: it is made right before.
+    pub fn leads(&self, on: Side, path: &RelPath) -> Option<usize> {
+        self.ordered
+            .iter()
+            .position(|moved| moved.side.other() == on && !moved.alike && moved.to.is_within(path))
     }
 
     /// True when a file's move can be told to the other side beside these.
     pub fn allow(&self, file: &Moved) -> bool {
         let implied = self.rebase(file.side, &file.from).is_some_and(|at| at == file.to);
-        let crossed = |other: &Moved| other.side != file.side && !other.alike && in_the_way(other, file);
+        // It goes along with a directory that the other side moved.
+        let onward = self.onward(file);
+        let carried = |other: &Moved| {
+            let apart = [
+                (&other.from, &file.from),
+                (&other.to, &file.from),
+                (&other.to, &file.to),
+            ];
+            onward == Some(other) && apart.into_iter().all(|(a, b)| !near(a, b))
+        };
+        let crossed = |other: &Moved| {
+            other.side != file.side && !other.alike && in_the_way(other, file) && !carried(other)
+        };
         !implied && !self.ordered.iter().any(crossed)
+    }
+
+    /// The directory around a file's new name that the other side alone has moved.
+    fn onward(&self, file: &Moved) -> Option<&Moved> {
+        let above = self.above(file.side.other(), &file.to.parent()?)?;
+        (!above.alike && !file.alike).then_some(above)
+    }
+
+    /// A file's move to where it lies once the directories of the other side have moved too.
+    pub fn ended(&self, mut file: Moved) -> Moved {
+        let onward = self.onward(&file);
+        if let Some(to) = onward.and_then(|dir| file.to.rebase(&dir.from, &dir.to)) {
+            file.to = to;
+        }
+        file
     }
 
     /// What of a triple belongs elsewhere: the base and the other side's view, under the new name.
@@ -358,9 +386,12 @@ fn implied(taken: &[Moved], moved: &Moved) -> bool {
     above.is_some_and(|above| moved.from.rebase(&above.from, &above.to).as_ref() == Some(&moved.to))
 }
 
+fn near(a: &RelPath, b: &RelPath) -> bool {
+    a.is_within(b) || b.is_within(a)
+}
+
 /// True when one side's move touches what the other side's move takes away or makes.
 fn in_the_way(a: &Moved, b: &Moved) -> bool {
-    let near = |a: &RelPath, b: &RelPath| a.is_within(b) || b.is_within(a);
     near(&a.from, &b.from) || near(&a.from, &b.to) || near(&a.to, &b.from) || near(&a.to, &b.to)
 }
 

@@ -17,9 +17,7 @@ pub enum Phase {
     Behind,
     /// Files that give their name to a directory.
     Aside,
-    /// Directories that others will move into.
-    MakeFirst,
-    /// Directories moved, in the order that the moves want.
+    /// Directories moved, in the order that the moves want, and made where others move into them.
     MoveDir,
     /// Files moved into directories that stand.
     Move,
@@ -47,10 +45,9 @@ pub enum Phase {
 
 impl Phase {
     /// All, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Behind,
         Self::Aside,
-        Self::MakeFirst,
         Self::MoveDir,
         Self::Move,
         Self::Chain,
@@ -81,7 +78,9 @@ impl Phase {
             Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::Aside,
             Action::Move if made.around(step) => Self::MoveLate,
             Action::Move => Self::Move,
-            Action::Mkdir | Action::Update if new_dir && moves.leads(step.side, path) => Self::MakeFirst,
+            Action::Mkdir | Action::Update if new_dir && moves.leads(step.side, path).is_some() => {
+                Self::MoveDir
+            }
             Action::Mkdir => Self::Make,
             Action::Update if new_dir => Self::Make,
             Action::Update if old_dir => Self::Remove,
@@ -146,7 +145,8 @@ pub fn key(phase: Phase, slot: &Slot, step: Option<&Step>, moves: &Moves) -> Vec
         (Phase::MoveDir | Phase::Chain | Phase::MoveLate, Some(step)) => {
             let path = slot.path();
             let rank = if phase == Phase::MoveDir {
-                moves.rank(step.side, &path)
+                let own = moves.rank(step.side, &path);
+                own.or_else(|| moves.leads(step.side, &path))
             } else {
                 moves.chains.arriving(step.side, &path).map(|(rank, _)| rank)
             };

@@ -171,10 +171,9 @@ fn question(at: usize, side: Side, triple: &Triple, want: Want, moves: &Moves) -
     if let Some(content) = expect.entry.content_mut().filter(|_| want.md5) {
         content.md5 = content.md5.or(Some([0; 16]));
     }
-    let path = located
-        .at
-        .clone()
-        .unwrap_or_else(|| moves.before(side, &triple.slot.path()));
+    // Directories have not moved yet.
+    let lies = located.at.clone().unwrap_or_else(|| triple.slot.path());
+    let path = moves.before(side, &lies);
     Some(Question {
         at,
         side,

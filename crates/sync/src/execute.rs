@@ -197,7 +197,6 @@ impl<'a> Execution<'a> {
         self.behind(&mut plan).await?;
         for phase in [
             Phase::Aside,
-            Phase::MakeFirst,
             Phase::MoveDir,
             Phase::Move,
             Phase::Chain,
@@ -679,7 +678,7 @@ impl<'a> Execution<'a> {
         } = finished;
         let (slot, side) = (job.item.slot, job.step.side);
         let moved = (job.step.action == Action::Move)
-            .then(|| self.moved_row(&slot, &job.step))
+            .then(|| self.moved_row(&slot))
             .flatten();
         let now = applied.now.map(|mut now| {
             let known = staged.as_ref().or(job.step.change.new.as_ref());

@@ -1,8 +1,8 @@
 //! Decisions in the order in which they will be carried out, on disk when they are many.
 //!
-//! Order: directories whose new name only the base lacks · files that make room for directories or moves · directories that others move into ·
-//! moves, then those over names in use · directories made · moves into those · conflict copies · copies · groups of hard links · attributes ·
-//! removals, and files in place of directories, innermost first · rows that need no step.
+//! Order: directories whose new name only the base lacks · files that make room for directories or moves · moves of directories, which are
+//! made where others move into them · moves of files, then those over names in use · directories made · moves into those · conflict copies ·
+//! copies · groups of hard links · attributes · removals, and files in place of directories, innermost first · rows that need no step.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use syncline_model::{
 use crate::plan::Item;
 
 /// Version of the format.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Bytes as text where they are UTF-8.
 fn text(bytes: &[u8]) -> Value {

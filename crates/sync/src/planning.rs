@@ -233,16 +233,25 @@ impl<'a> Planner<'a> {
             Some(group) => Some(group),
             None => groups.next(decode::<Track>)?.map(|(_, group)| group),
         } {
-            let Some(shift) = pair(&group).filter(|shift| moves.allow(&shift.moved())) else {
+            let Some(mut shift) = pair(&group).filter(|shift| moves.allow(&shift.moved())) else {
                 continue;
             };
+            // What a directory brought to the old name is not in its place: that lies elsewhere by now.
+            if let Some(was) = moves
+                .rebase(shift.side(), &shift.from.slot.path())
+                .filter(|_| shift.from.used)
+            {
+                shift.from.used = self.sides[shift.side()].find(&was, scope).await?.is_some();
+            }
             if shift.chained() {
                 if chained.len() < CHAINED_MAX && moves.apart(&shift.moved()) {
                     chained.push(shift);
                 }
                 continue;
             }
-            let Some(moved) = shift.plain() else { continue };
+            let Some(moved) = shift.plain().map(|moved| moves.ended(moved)) else {
+                continue;
+            };
             let to = moves.before(moved.side.other(), &moved.to);
             if moved.alike {
                 alike.push(shift.from.slot.as_bytes(), &encode(&shift)?)?;

@@ -70,14 +70,20 @@ impl Session {
         let Some(row) = self.base.row(&was)? else {
             return Ok(());
         };
-        if self.base.row(&now)?.is_some() || self.found(side, from).await?.is_some() {
-            return Ok(());
-        }
         let Some(found) = self.found(side, to).await? else {
             return Ok(());
         };
+        // The next of a chain may stand under its old name by now.
+        let known = row[side].as_ref();
+        let left = match self.found(side, from).await? {
+            None => true,
+            Some(there) => is_known(known, &found) && is_another(&there, &found),
+        };
+        if !left || self.base.row(&now)?.is_some() {
+            return Ok(());
+        }
         let plain = new.is_file() && found.entry.size() == new.size() && bears(&found.entry, new);
-        if is_known(row[side].as_ref(), &found) || plain || self.is(side, to, &found, new).await? {
+        if is_known(known, &found) || plain || self.is(side, to, &found, new).await? {
             self.base.rename(&was, &now)?;
         }
         Ok(())
@@ -150,17 +156,23 @@ impl Session {
             (None, None) => displaced,
             (Some(new), Some(found)) => {
                 let as_before = change.old.as_ref().is_some_and(|old| is_as_before(old, found));
-                let left = match &change.from {
-                    Some(From::Move(from)) => self.found(side, from).await?.is_none(),
-                    _ => true,
+                let behind = match &change.from {
+                    Some(From::Move(from)) => self.found(side, from).await?,
+                    _ => None,
                 };
+                // The next of a chain may stand under its old name by now.
+                let left = behind
+                    .as_ref()
+                    .is_none_or(|there| new.is_file() && is_another(there, found));
                 let comes = match ahead.action {
                     // Of two that may have changed names only their bytes can tell.
                     Action::Move if matches!(change.from, Some(From::Exchange(_))) => {
                         new.is_file() && self.is(side, &change.path, found, new).await?
                     }
                     Action::Metadata => bears(&found.entry, new),
-                    Action::Move if bears(&found.entry, new) => found.entry.size() == new.size(),
+                    Action::Move if behind.is_none() && bears(&found.entry, new) => {
+                        found.entry.size() == new.size()
+                    }
                     _ => self.is(side, &change.path, found, new).await?,
                 };
                 !as_before && left && comes
@@ -225,11 +237,21 @@ impl Session {
     }
 }
 
+fn inode(seen: &Observation) -> Option<(u64, u64)> {
+    seen.tag.stamp().map(|stamp| (stamp.fs, stamp.inode))
+}
+
 /// Whether it is the same thing by its inode, edited perhaps.
 fn is_known(known: Option<&Observation>, found: &Observation) -> bool {
-    let inode = |seen: &Observation| seen.tag.stamp().map(|stamp| (stamp.fs, stamp.inode));
     let known = known.and_then(inode);
     known.is_some() && known == inode(found)
+}
+
+/// Whether it is another thing by its inode.
+fn is_another(one: &Observation, other: &Observation) -> bool {
+    inode(one)
+        .zip(inode(other))
+        .is_some_and(|(one, other)| one != other)
 }
 
 /// Whether an entry has the mode and time that another one asks for.

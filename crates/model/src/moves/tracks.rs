@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Entry, Observation};
+use crate::entry::{Entry, Observation, Sameness};
 use crate::merge::Triple;
 use crate::path::Slot;
 use crate::plan::Side;
@@ -104,10 +104,18 @@ fn standing(triple: &Triple, other: Side, left_here: bool, used: bool) -> (Stand
     if !fits || there.is_some_and(|seen| seen.entry.is_opaque()) {
         return (Standing::Apart, None);
     }
+    // A killed run has brought it here: what stood here was displaced by that, and nobody moved it.
+    let brought = |there: &Observation, known: &Observation| {
+        let here = triple.now[other.other()].as_ref().map(|located| &located.seen);
+        there.entry.is_file()
+            && !there.unchanged_since(known)
+            && here.is_some_and(|here| here.entry.same_content(&there.entry) != Sameness::Differs)
+    };
     let standing = match (there, known) {
         (None, _) if left_here => Standing::Alike,
         (None, _) => Standing::Follows,
         (Some(there), Some(known)) if replaced(known, there) => Standing::Replaced,
+        (Some(there), Some(known)) if left_here && used && brought(there, known) => Standing::Apart,
         (Some(_), _) if left_here => Standing::Follows,
         (Some(_), _) if !used => Standing::Alike,
         (Some(there), Some(known)) if there.unchanged_since(known) => {

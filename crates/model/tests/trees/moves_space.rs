@@ -28,8 +28,11 @@ pub struct Case {
     pub moved_alone: Pair<bool>,
     /// Directories stand where they stood on both sides.
     pub flat: bool,
-    /// No file left its directory or came to another by itself on a side that moved directories, and no directory was moved by both sides
-    /// to different names. What one run copies there a second one could have moved, once the directories stand where they are to stand.
+    /// No file left its directory by itself for another one on a side that moved directories. What one run follows there its successor may copy,
+    /// and the other way round: only once the directories stand where they are to stand a file is seen to have changed between them.
+    pub stays: bool,
+    /// The same, and no directory was moved by both sides to different names, and no file came by itself over a name in use into a directory
+    /// that the other side moved.
     pub whole: bool,
 }
 
@@ -100,6 +103,7 @@ impl Space {
                 things.push(thing);
             }
         }
+        let stays = Side::BOTH.iter().all(|&side| !across(sides[side], base));
         Case {
             world: World {
                 base: rows.collect(),
@@ -111,7 +115,8 @@ impl Space {
             flat: Side::BOTH
                 .iter()
                 .all(|&side| sides[side].dirs == base.dirs && sides[side].new_dir.is_none()),
-            whole: Side::BOTH.iter().all(|&side| !across(sides[side], base)) && !crossed(sides, base),
+            stays,
+            whole: stays && !crossed(sides, base) && !Side::BOTH.iter().any(|&side| over(sides, side, base)),
         }
     }
 }
@@ -232,6 +237,28 @@ fn across(state: &State, base: &State) -> bool {
         dir(now).is_some() && at.is_some_and(|at| state.dirs[at] != dir(now))
     };
     state.dirs != base.dirs && state.files.iter().zip(&base.files).any(left)
+}
+
+/// A file of a side came by itself over a name in use into a directory that the other side moved.
+fn over(sides: Pair<&State>, side: Side, base: &State) -> bool {
+    let place = |state: &State, file: &Option<(String, Version)>| {
+        let dir = parent(&file.as_ref()?.0)?;
+        state.dirs.iter().position(|name| name.as_deref() == Some(dir))
+    };
+    let leaf = |file: &Option<(String, Version)>| {
+        file.as_ref()
+            .and_then(|(path, _)| path.rsplit('/').next().map(str::to_owned))
+    };
+    let used = |to: usize, name: Option<String>| {
+        let mut known = base.files.iter();
+        known.any(|other| place(base, other) == Some(to) && leaf(other) == name)
+    };
+    let moved = |to: usize| sides[side.other()].dirs[to] != base.dirs[to];
+    let mut files = sides[side].files.iter().zip(&base.files);
+    files.any(|(now, was)| {
+        let to = place(sides[side], now);
+        to != place(base, was) && to.is_some_and(|to| moved(to) && used(to, leaf(now)))
+    })
 }
 
 /// A directory was moved by both sides, to different names.

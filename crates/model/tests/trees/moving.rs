@@ -18,7 +18,8 @@ use super::{Tree, World};
 pub struct Run {
     pub decisions: Vec<Decision>,
     pub items: Vec<(Phase, Settle, Option<Step>)>,
-    pub conflicts: usize,
+    /// Directories whose moves stand in each other's way.
+    pub conflicts: Vec<Conflict>,
     /// Directories that only the base has under their old names.
     pub behind: Names,
 }
@@ -74,11 +75,18 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
     ));
     let (mut moves, conflicts) = Moves::new(pairs, ground.exchanges);
     let (mut files, mut chained, mut alike) = (Vec::new(), Vec::new(), BTreeMap::<Slot, Vec<Shift>>::new());
-    for shift in file_shifts {
+    for mut shift in file_shifts {
+        if let Some(was) = moves
+            .rebase(shift.side(), &shift.from.slot.path())
+            .filter(|_| shift.from.used)
+        {
+            shift.from.used = world.standing(shift.side(), &was).is_some();
+        }
         if !moves.allow(&shift.moved()) {
         } else if shift.chained() && moves.apart(&shift.moved()) {
             chained.push(shift);
         } else if let Some(moved) = shift.plain().filter(|_| !shift.chained()) {
+            let moved = moves.ended(moved);
             let to = moves.before(moved.side.other(), &moved.to);
             if moved.alike {
                 alike.entry(shift.from.slot.clone()).or_default().push(shift);
@@ -101,7 +109,7 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
     Ok(Run {
         decisions,
         items,
-        conflicts: conflicts.len(),
+        conflicts,
         behind: moves.behind(),
     })
 }
@@ -201,10 +209,8 @@ enum Told {
     Renamed(RelPath, RelPath),
     /// Two have changed names.
     Exchanged(RelPath, RelPath),
-    /// A move or an exchange, of which the log tells before it is made.
-    Announced(Side, From, Slot),
-    /// A file has another name; what else is to be done with it is still to come.
-    Moved(Was, Slot),
+    /// A file has another name; what else is to be done with it is still to come. What it was moved from, unless names were exchanged.
+    Moved(Was, Slot, Option<RelPath>),
     Row(Option<Was>, Slot, Option<Row>),
 }
 
@@ -224,6 +230,7 @@ pub fn carry_out(
     }
     let mut done = 0;
     let mut last = None;
+    let mut announced = Vec::new();
     for (phase, settle, step) in &run.items {
         let within = step.as_ref().is_some_and(in_circle);
         if last.is_some_and(|last| last != *phase) || (commit == Commit::Steps && !within) {
@@ -232,18 +239,29 @@ pub fn carry_out(
         last = Some(*phase);
         if let Some(step) = step {
             if done == most {
-                follow(&mut after, &news);
+                // What comes in this phase was announced with what was done.
+                announced.extend(
+                    run.items
+                        .iter()
+                        .filter(|item| item.0 == *phase)
+                        .filter_map(announcement),
+                );
+                follow(&mut after, &announced);
                 return Ok(after);
             }
+            announced.extend(announcement(&(*phase, settle.clone(), Some(step.clone()))));
             done += 1;
             apply(&mut after, step)?;
             let path = step.change.path.clone();
             let whole = step.change.new.as_ref().is_some_and(Entry::is_dir);
-            if let Some(from) = &step.change.from {
-                news.push(Told::Announced(step.side, from.clone(), Slot::of(&path, whole)));
-            }
-            if let (Some(_), Some(was), false) = (&step.change.from, &settle.was, whole) {
-                news.push(Told::Moved(was.clone(), settle.slot.clone()));
+            if let (Some(from), Some(was), false) = (&step.change.from, &settle.was, whole)
+                && settle.steps.len() > 1
+            {
+                let from = match from {
+                    From::Move(from) => Some(from.clone()),
+                    _ => None,
+                };
+                news.push(Told::Moved(was.clone(), settle.slot.clone(), from));
             }
             match &step.change.from {
                 Some(From::Move(from)) if whole => news.push(Told::Renamed(from.clone(), path)),
@@ -276,26 +294,42 @@ fn in_circle(step: &Step) -> bool {
     matches!(step.change.from, Some(From::Exchange(_)))
 }
 
-/// What the next run does first: the base follows what was moved and not remembered.
-fn follow(world: &mut World, news: &[Told]) {
-    for told in news {
-        let Told::Announced(side, from, to) = told else {
-            continue;
+/// A move or an exchange, of which the log tells before it is made.
+type Announced = (Side, From, Slot);
+
+fn announcement((_, _, step): &(Phase, Settle, Option<Step>)) -> Option<Announced> {
+    let step = step.as_ref()?;
+    let whole = step.change.new.as_ref().is_some_and(Entry::is_dir);
+    Some((
+        step.side,
+        step.change.from.clone()?,
+        Slot::of(&step.change.path, whole),
+    ))
+}
+
+/// What the next run does first, as `sync::recovery` does it: the base follows what was moved and not remembered.
+fn follow(world: &mut World, announced: &[Announced]) {
+    let inode = |seen: Option<&Observation>| seen.and_then(|seen| seen.tag.stamp()).map(|stamp| stamp.inode);
+    for (side, from, to) in announced {
+        let there = world.sides[*side].get(to).cloned();
+        let came = |from: &Slot| {
+            let known = world.base.get(from).and_then(|row| row[*side].as_ref());
+            there.is_some() && known.is_some() && inode(known) == inode(there.as_ref())
         };
-        let inode =
-            |seen: Option<&Observation>| seen.and_then(|seen| seen.tag.stamp()).map(|stamp| stamp.inode);
         match from {
             From::Move(from) => {
+                let stays = world.standing(*side, from).map(|(_, seen)| inode(Some(seen)));
                 let from = Slot::of(from, to.is_dir());
-                if world.base.contains_key(&from) && !world.base.contains_key(to) {
+                let left = stays != Some(inode(there.as_ref()));
+                if left && came(&from) && !world.base.contains_key(to) {
                     rename_rows(world, &vec![(from.path(), to.path())]);
                 }
             }
             From::Exchange(with) => {
                 let with = Slot::of(with, to.is_dir());
-                let known = world.base.get(&with).and_then(|row| row[*side].as_ref());
-                let came = known.is_some() && inode(known) == inode(world.sides[*side].get(to));
-                if with != *to && came && world.base.contains_key(to) {
+                let goes = inode(world.base.get(to).and_then(|row| row[*side].as_ref()));
+                let another = goes.is_some() && goes != inode(there.as_ref());
+                if with != *to && came(&with) && another {
                     let (a, b) = (with.path(), to.path());
                     rename_rows(world, &vec![(a.clone(), b.clone()), (b, a)]);
                 }
@@ -305,25 +339,37 @@ fn follow(world: &mut World, news: &[Told]) {
     }
 }
 
-/// The base learns: of what a step made, as it stands there.
+/// The base learns, as `sync::execute` commits a batch: names first, then what the steps made, as it stands there.
 fn write(world: &mut World, news: &mut Vec<Told>, names: &mut Vec<Names>) {
+    for told in &mut *news {
+        let renamed = match told {
+            Told::Renamed(from, to) => vec![(from.clone(), to.clone())],
+            Told::Exchanged(a, b) => vec![(a.clone(), b.clone()), (b.clone(), a.clone())],
+            Told::Moved(was, slot, Some(from)) if name_now(&was.slot, names).path() == *from => {
+                let renamed = vec![(from.clone(), slot.path())];
+                if let Some(row) = world.base.remove(&Slot::of(from, false)) {
+                    world.base.insert(slot.clone(), row);
+                }
+                names.push(renamed);
+                continue;
+            }
+            _ => continue,
+        };
+        rename_rows(world, &renamed);
+        names.push(renamed);
+    }
     let before = world.base.clone();
     for told in news.drain(..) {
         match told {
-            Told::Announced(..) => {}
-            Told::Moved(was, slot) => {
-                if let Some(row) = before.get(&was.slot) {
+            Told::Renamed(..) | Told::Exchanged(..) => {}
+            Told::Moved(was, slot, _) => {
+                let now = name_now(&was.slot, names);
+                if let Some(row) = before.get(&now).filter(|_| now != slot) {
                     world.base.insert(slot, row.clone());
-                    was.vacated().map(|was| world.base.remove(&was));
+                    if !was.reused {
+                        world.base.remove(&now);
+                    }
                 }
-            }
-            Told::Renamed(from, to) => {
-                names.push(vec![(from, to)]);
-                rename_rows(world, &names[names.len() - 1]);
-            }
-            Told::Exchanged(a, b) => {
-                names.push(vec![(a.clone(), b.clone()), (b, a)]);
-                rename_rows(world, &names[names.len() - 1]);
             }
             Told::Row(was, slot, row) => {
                 if let Some(was) = was {

@@ -102,14 +102,14 @@ impl Execution<'_> {
 
     /// A file was moved, and more is to be done to it: until then its new name has the row of its old one. Where two were exchanged, all
     /// rows are written at once.
-    pub(super) fn moved_row(&self, slot: &Slot, step: &Step) -> Option<Vec<(Slot, Option<Row>)>> {
+    pub(super) fn moved_row(&self, slot: &Slot) -> Option<Vec<(Slot, Option<Row>)>> {
         let was = self.parts.get(slot)?.was.clone()?;
-        let told = matches!(&step.change.from, Some(From::Move(from)) if self.is_based(slot, from));
-        if was.slot.is_dir() || told {
+        let now = self.name_now(was.slot.clone());
+        if now.is_dir() || now == *slot {
             return None;
         }
-        let row = self.base.row(&was.slot).ok()??;
-        let gone = was.vacated().map(|was| (was, None));
+        let row = self.base.row(&now).ok()??;
+        let gone = (!was.reused).then_some((now, None));
         Some(gone.into_iter().chain([(slot.clone(), Some(row))]).collect())
     }
 

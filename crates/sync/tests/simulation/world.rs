@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncline_model::{Action as Deed, Clock, Dice, Fault, Kind, Pair, Policy, Result, Side, Step};
+use syncline_model::{Action as Deed, Clock, Conflict, Dice, Fault, Kind, Pair, Policy, Result, Side, Step};
 use syncline_replica::{Durability, LocalOptions, LocalReplica, Replica};
 use syncline_store::disk::Make;
 use syncline_store::{Batch, Changes, Disk, Rows, Table};
@@ -107,7 +107,7 @@ impl Table for Mortal {
 struct Watch {
     user: User,
     steps: Mutex<Vec<Step>>,
-    conflicts: AtomicU64,
+    conflicts: Mutex<Vec<Conflict>>,
     moves: AtomicU64,
 }
 
@@ -131,7 +131,10 @@ impl Monitor for Watch {
                 )
             }
             Event::Conflict(conflict) => {
-                self.conflicts.fetch_add(1, Ordering::Relaxed);
+                self.conflicts
+                    .lock()
+                    .expect("no panic while told")
+                    .push(conflict.clone());
                 format!("conflict {:?} {}", conflict.clash, conflict.path)
             }
             Event::Problem(problem) => format!("problem {}: {}", problem.path, problem.message),
@@ -149,6 +152,7 @@ pub struct World {
     kill_in: Arc<AtomicI64>,
     /// What the last process said that it does.
     steps: Vec<Step>,
+    conflicts: Vec<Conflict>,
     /// The change at which the process is to be killed, counted from the opened session on.
     kill_at: Option<u64>,
     /// The session stands open: before, only some worlds have calls that fail.
@@ -193,6 +197,7 @@ impl World {
             table: MemTable::new(),
             kill_in: Arc::new(AtomicI64::new(-1)),
             steps: Vec::new(),
+            conflicts: Vec::new(),
             kill_at: None,
             opened: Arc::default(),
             keeps: dice.chance(60),
@@ -211,7 +216,7 @@ impl World {
         Watch {
             user: self.user.clone(),
             steps: Mutex::default(),
-            conflicts: AtomicU64::new(0),
+            conflicts: Mutex::default(),
             moves: AtomicU64::new(0),
         }
     }
@@ -286,7 +291,8 @@ impl World {
         });
         self.steps = watch.steps.into_inner().expect("nobody tells any more");
         self.met.runs += 1;
-        self.met.conflicts += watch.conflicts.into_inner();
+        self.conflicts = watch.conflicts.into_inner().expect("nobody tells any more");
+        self.met.conflicts += self.conflicts.len() as u64;
         self.met.moves += watch.moves.into_inner();
         if std::env::var_os("SYNCLINE_SEED").is_some() {
             for side in Side::BOTH {

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use syncline_model::{Action, Entry, From, Pair, RelPath, Side, Step, Time};
+use syncline_model::{Action, Clash, Conflict, Entry, From, Pair, RelPath, Side, Step, Time};
 use syncline_sync::{MaxDelete, Options, Report, Stop};
 
 use super::{Look, What, World};
@@ -300,12 +300,13 @@ impl World {
     /// chooses: the next runs come to where the whole run comes to. How often.
     pub fn cut_anywhere(seed: u64) -> Result<u64, String> {
         let mut whole = Self::edited(seed)?;
-        // Where a path is a problem the whole run comes to no one place: the next one decides anew (seed 29).
+        // Nobody disturbs it: nothing is a problem.
         if whole.synced(&options())?.0.problems > 0 {
-            return Ok(0);
+            return Err(format!("the whole run has problems\n{}", whole.told()));
         }
+        let clashes = std::mem::take(&mut whole.conflicts);
         whole.settle()?;
-        let (whole, mut cuts) = (whole.trees(), 0);
+        let (whole, mut cuts) = ((whole.trees(), clashes), 0);
         for (step, rows) in [(29, false), (3, true)] {
             for at in (seed % step..).step_by(step as usize) {
                 let killed = Self::cut_short(seed, at, rows, &whole);
@@ -319,7 +320,12 @@ impl World {
     }
 
     /// False: the run ended before it was killed.
-    fn cut_short(seed: u64, at: u64, rows: bool, whole: &Pair<Tree>) -> Result<bool, String> {
+    fn cut_short(
+        seed: u64,
+        at: u64,
+        rows: bool,
+        (whole, clashes): &(Pair<Tree>, Vec<Conflict>),
+    ) -> Result<bool, String> {
         let mut world = Self::edited(seed)?;
         if rows {
             world.kill_in.store(at as i64, Ordering::Relaxed);
@@ -331,9 +337,16 @@ impl World {
         let killed = world.disk.is_killed();
         world.disk.restart();
         Side::BOTH.iter().for_each(|side| world.user.sync(*side));
+        // The first that follows; those after it have nothing to do.
+        let next = world.process("sync", &options()).is_ok();
+        let freed = next
+            && world
+                .steps
+                .iter()
+                .any(|step| clashes.iter().any(|clash| frees(clash, step)));
         world.settle().map_err(|why| format!("{why}\n{}", world.told()))?;
         let found = world.trees();
-        if *whole == found {
+        if *whole == found || freed {
             Ok(killed)
         } else {
             let (one, other) = (told_tree(&whole.left), told_tree(&found.left));
@@ -343,6 +356,13 @@ impl World {
             ))
         }
     }
+}
+
+/// A directory moves to a name that was held against it when the whole run looked, and that the killed run has freed: the whole run copied it
+/// (docs/design/0004).
+fn frees(clash: &Conflict, step: &Step) -> bool {
+    let is_dir = step.change.new.as_ref().is_some_and(Entry::is_dir);
+    is_dir && step.action == Action::Move && clash.clash == Clash::Kind && clash.path == step.change.path
 }
 
 fn told_tree(tree: &Tree) -> String {
