@@ -41,6 +41,14 @@ fn a_bucket_without_a_state_of_its_own() {
 }
 
 #[test]
+fn a_bucket_that_keeps_versions() {
+    run(MemOptions::versioned(), true);
+    let mut mem = MemOptions::versioned();
+    (mem.caps.sorted, mem.caps.tag_is_md5) = (false, false);
+    run(mem, true);
+}
+
+#[test]
 fn a_bucket_whose_listings_come_in_any_order() {
     let mut mem = MemOptions::default();
     mem.caps.sorted = false;

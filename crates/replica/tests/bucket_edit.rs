@@ -13,13 +13,20 @@ use syncline_replica::{BucketReplica, Replica};
 use syncline_store::Store;
 use syncline_testkit::mem_table::MemTable;
 
-fn both() -> [Arc<MemStore>; 2] {
-    [Arc::new(MemStore::new()), Arc::new(MemStore::unconditional())]
+fn each() -> [Arc<MemStore>; 4] {
+    let mut both = MemStore::unconditional();
+    both.caps.versions = true;
+    [
+        Arc::new(MemStore::new()),
+        Arc::new(MemStore::unconditional()),
+        Arc::new(MemStore::versioned()),
+        Arc::new(both),
+    ]
 }
 
 #[tokio::test]
 async fn b1_the_second_of_two_that_push_the_same_file_sees_changed() {
-    for store in both() {
+    for store in each() {
         let (one, two) = (replica(&store, "one"), replica(&store, "two"));
         let (first, second) = (
             one.edit(&run("r1")).await.unwrap(),
@@ -55,7 +62,7 @@ async fn b1_the_second_of_two_that_push_the_same_file_sees_changed() {
 
 #[tokio::test]
 async fn b2_a_removal_does_not_take_what_a_colleague_changed() {
-    for store in both() {
+    for store in each() {
         store.put("f", b"base", &[]);
         let replica = replica(&store, "one");
         let seen = find(&replica, "f").await;
@@ -80,7 +87,7 @@ async fn b2_a_removal_does_not_take_what_a_colleague_changed() {
 
 #[tokio::test]
 async fn s19_every_version_that_is_displaced_can_be_brought_back() {
-    for store in both() {
+    for store in each() {
         let replica = replica(&store, "one");
         let edit = replica.edit(&run("r")).await.unwrap();
         let mut at = put(&edit, "d/f", None, b"0").await;
@@ -98,6 +105,11 @@ async fn s19_every_version_that_is_displaced_can_be_brought_back() {
                 .unwrap(),
         );
         edit.finish().await.unwrap();
+        let copied = store.asked("copy") > 0;
+        assert_eq!(
+            copied, !store.caps.versions,
+            "a version that is kept anyway needs no copy"
+        );
         for (n, trashed) in kept.iter().enumerate() {
             assert_eq!(
                 contents(replica.trash_read(trashed).await.unwrap()).await,
@@ -121,6 +133,8 @@ async fn s19_every_version_that_is_displaced_can_be_brought_back() {
             .map(|row| row.slot.path())
             .collect();
         assert_eq!(listed, kept.iter().map(|trashed| trashed.path.clone()).collect());
+        let sizes = rows(replica.trash_list("r").await.unwrap()).await;
+        assert!(sizes.iter().all(|row| row.what.entry.size() <= 1), "{sizes:?}");
         let edit = replica.edit(&run("undo")).await.unwrap();
         let back = Change {
             from: Some(From::Trash(kept[1].clone())),
@@ -131,6 +145,12 @@ async fn s19_every_version_that_is_displaced_can_be_brought_back() {
         assert_eq!(store.bytes("d/f").unwrap(), "1");
         replica.trash_empty("r").await.unwrap();
         assert!(replica.trash().await.unwrap().is_empty());
+        let world = store.world.lock().unwrap();
+        assert!(
+            world.before.keys().all(|(key, _)| key != "d/f"),
+            "versions go with the trash"
+        );
+        drop(world);
         assert!(store.keys().iter().all(|key| !key.contains("lease")));
     }
 }
@@ -359,7 +379,7 @@ async fn a_killed_move_leaves_a_colleagues_edit_where_it_is() {
 
 #[tokio::test]
 async fn files_move_under_the_condition_that_nothing_stands_there() {
-    for store in both() {
+    for store in each() {
         let replica = replica(&store, "one");
         let edit = replica.edit(&run("r")).await.unwrap();
         let f = put(&edit, "a/f", None, b"bytes").await;

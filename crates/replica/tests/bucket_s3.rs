@@ -274,3 +274,56 @@ async fn b6_what_rclone_uploads_is_adopted_and_what_we_upload_it_understands() {
     let names = Command::new("ls").arg("-b").arg(back.path()).output().unwrap();
     assert_eq!(String::from_utf8(names.stdout).unwrap(), "f\n\\377\\376\n");
 }
+
+/// What is displaced where versions are kept is noted and comes back, without a copy being asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn s19_versions_serve_as_the_trash_and_no_copy_is_asked_for() {
+    let Some(moto) = Moto::start().await else { return };
+    moto.endpoint.make_versioned_bucket("kept").await.unwrap();
+    let options = moto.endpoint.options();
+    let meter = options.meter.clone();
+    let store = syncline_store::open::open(&moto.endpoint.place("kept/a tree"), options)
+        .await
+        .unwrap();
+    let replica = BucketReplica::new(store, bucket_support::options("one")).unwrap();
+    let edit = replica.edit(&run("r")).await.unwrap();
+    let first = put(&edit, "d/f", None, b"first").await;
+    let before = meter.counts();
+    let second = try_put(&edit, "d/f", Some(first), b"second").await.unwrap();
+    let removed = edit.apply(&change("d/f", second.now, None), None).await.unwrap();
+    edit.finish().await.unwrap();
+    assert_eq!(meter.counts().copy - before.copy, 0);
+    let kept = [second.trashed.unwrap(), removed.trashed.unwrap()];
+    for (at, bytes) in kept.iter().zip([&b"first"[..], b"second"]) {
+        assert_eq!(contents(replica.trash_read(at).await.unwrap()).await, bytes);
+    }
+    let listed = rows(replica.trash_list("r").await.unwrap()).await;
+    let sizes: Vec<u64> = listed
+        .iter()
+        .map(|row| row.what.entry.size())
+        .filter(|size| *size > 0)
+        .collect();
+    assert_eq!(sizes, [5, 6]);
+    let edit = replica.edit(&run("undo")).await.unwrap();
+    let back = syncline_model::Change {
+        from: Some(syncline_model::From::Trash(kept[0].clone())),
+        ..change("d/f", None, Some(file(b"first")))
+    };
+    edit.apply(&back, None).await.unwrap();
+    edit.finish().await.unwrap();
+    assert_eq!(meter.counts().copy - before.copy, 1, "bringing it back is one");
+    replica.trash_empty("r").await.unwrap();
+    for at in &kept {
+        assert!(
+            replica
+                .trash_read(at)
+                .await
+                .map(drop)
+                .unwrap_err()
+                .is(Kind::NotFound)
+        );
+    }
+    let stands = find(&replica, "d/f").await.unwrap();
+    let body = replica.read(&path("d/f"), &stands, 0).await.unwrap();
+    assert_eq!(contents(body).await, b"first");
+}

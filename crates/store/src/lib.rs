@@ -18,7 +18,7 @@ pub use disk::{Attrs, Disk, Found, Node, Place, Range, Space, Stat, Sync, Target
 pub use fjall_table::FjallTable;
 pub use layers::{Counts, Meter};
 pub use open::{OpenOptions, open};
-pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+pub use seam::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 pub use sorter::Sorter;
 pub use table::{Batch, Changes, Rows, Table};
 pub use world::World;

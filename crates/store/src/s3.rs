@@ -13,6 +13,7 @@ mod probe;
 mod remove;
 mod request;
 mod uploads;
+mod versions;
 mod wire;
 mod xml;
 
@@ -21,13 +22,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
+use md5::{Digest as _, Md5};
 use syncline_model::{Fault, Kind, Result, Tag};
 
 pub use config::{Keys, S3Options, Sizes};
 
 use crate::layers::meter::Request;
 use crate::url::S3Place;
-use crate::{Blob, Caps, Cond, Draft, Key, Listing, Seen, Store, StoreSpace};
+use crate::{Blob, Caps, Cond, Draft, Key, Listing, Seen, Store, StoreSpace, Version};
 use request::{Ask, Core};
 
 /// A place in a bucket.
@@ -55,21 +57,50 @@ impl S3Store {
         self.0.done(ask).await.map(drop)
     }
 
-    fn copy(&self, from: &Key, to: &Key, etag: &str) -> Ask {
-        let source = format!(
+    /// From now on the bucket keeps what is replaced or removed; or, `false`, gives it no new versions.
+    pub async fn keep_versions(&self, keep: bool) -> Result<()> {
+        let status = if keep { "Enabled" } else { "Suspended" };
+        let text = format!(
+            "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></VersioningConfiguration>"
+        );
+        let ask = Ask::new(Method::PUT, Request::Put, "keep versions")
+            .query("versioning", "")
+            .header("content-type", "application/xml");
+        let md5 = Md5::digest(&text).into();
+        self.0.done(ask.body(text.into(), &md5)).await.map(drop)
+    }
+
+    /// The name of an object as the source of a copy.
+    fn source(&self, from: &Key) -> String {
+        format!(
             "/{}/{}",
             self.0.target.bucket,
             request::encoded(&self.0.full(from))
-        );
+        )
+    }
+
+    fn copy(&self, from: &Key, to: &Key, etag: &str) -> Ask {
         let ask = Ask::new(Method::PUT, Request::Copy, "copy")
             .key(to)
-            .header("x-amz-copy-source", source);
+            .header("x-amz-copy-source", self.source(from));
         ask.header("x-amz-copy-source-if-match", etag)
     }
 
+    /// Asks for a blob by name, or for a version of it.
+    async fn ask_for(&self, key: &Key, version: Option<&Version>) -> Result<Blob> {
+        let ask = Ask::new(Method::HEAD, Request::Head, "stat").key(key);
+        match self.0.send(ask.version(version)).await {
+            Ok(reply) => self.0.blob(key, reply.headers(), None),
+            Err(fault) if fault.is(Kind::Denied) => Err(self.why_denied(key, version, fault).await),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// The reply to HEAD has no body that says why; that to GET has one.
-    async fn why_denied(&self, key: &Key, fault: Fault) -> Fault {
-        let ask = Ask::new(Method::GET, Request::Get, "stat").key(key);
+    async fn why_denied(&self, key: &Key, version: Option<&Version>, fault: Fault) -> Fault {
+        let ask = Ask::new(Method::GET, Request::Get, "stat")
+            .key(key)
+            .version(version);
         match self.0.send(ask.header("range", "bytes=0-0")).await {
             Err(why) if why.is(Kind::Denied) => why,
             _ => fault.retry(true),
@@ -108,8 +139,19 @@ impl S3Store {
                 ));
             }
         }
-        let mut ask = self.copy(from, to, &request::quoted(seen, from)?);
-        ask = match &cond {
+        let ask = self.copy(from, to, &request::quoted(seen, from)?);
+        self.finish_copy(ask, to, &cond, metadata).await
+    }
+
+    /// Sends a copy under its condition, which was looked at.
+    async fn finish_copy(
+        &self,
+        mut ask: Ask,
+        to: &Key,
+        cond: &Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        ask = match cond {
             Cond::Any => ask,
             Cond::Absent => ask.header("if-none-match", "*"),
             Cond::Is(tag) => ask.header("if-match", request::quoted(tag, to)?),
@@ -187,7 +229,7 @@ impl Store for S3Store {
     }
 
     async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
-        body::open(self, key, range, seen).await
+        body::open(self, key, None, range, seen).await
     }
 
     async fn draft(
@@ -201,12 +243,7 @@ impl Store for S3Store {
     }
 
     async fn stat(&self, key: &Key) -> Result<Blob> {
-        let ask = Ask::new(Method::HEAD, Request::Head, "stat").key(key);
-        match self.0.send(ask).await {
-            Ok(reply) => self.0.blob(key, reply.headers(), None),
-            Err(fault) if fault.is(Kind::Denied) => Err(self.why_denied(key, fault).await),
-            Err(fault) => Err(fault),
-        }
+        self.ask_for(key, None).await
     }
 
     async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
@@ -233,6 +270,32 @@ impl Store for S3Store {
             ));
         }
         self.copied(from, seen, to, cond, metadata).await
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        body::open(self, key, Some(version), range, None)
+            .await
+            .map_err(versions::gone)
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        versions::reuse(self, from, version, to, cond, metadata).await
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        versions::remove(self, key, version).await
     }
 
     async fn space(&self) -> Result<StoreSpace> {

@@ -62,7 +62,9 @@ pub struct Caps {
     pub metadata: bool,
     /// `reuse` copies without the bytes travelling.
     pub reuse: bool,
-    /// Replaced and removed objects remain as versions.
+    /// Replaced and removed objects remain as versions, which can be read, copied where `reuse` can, and dropped.
+    // Written down under another name than before: what earlier probes found was less than that.
+    #[serde(rename = "kept_versions")]
     pub versions: bool,
     /// Largest object written in one request, in bytes; larger ones go in parts.
     pub single_max: u64,
@@ -83,6 +85,10 @@ impl Caps {
     };
 }
 
+/// The name by which a store knows one version of what stands or stood at a key. Opaque.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Version(pub Box<str>);
+
 /// What is known of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
@@ -96,6 +102,9 @@ pub struct Blob {
     pub md5: Option<[u8; 16]>,
     /// Metadata kept beside it, names in lower case; `None` when this request did not tell (listings do not).
     pub metadata: Option<BTreeMap<String, String>>,
+    /// The version that it is, if that stays readable when something else comes to stand at the key or nothing does; `None`
+    /// where the store keeps none, and when this request did not tell (listings do not).
+    pub version: Option<Version>,
 }
 
 /// One page entry of a listing.
@@ -167,6 +176,25 @@ pub trait Store: Send + Sync {
         cond: Cond,
         metadata: Option<BTreeMap<String, String>>,
     ) -> Result<Blob>;
+    /// Reads `range` of a version of what stands or stood at `key`; `NotFound` when the store no longer keeps it.
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>>;
+    /// Like `reuse`, of a version of what stands or stood at `from`.
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob>;
+    /// Forgets a version of what stood at `key` for good; no error if it is gone. `Changed` if it is what stands there: that is
+    /// looked at right before, and goes by [`Store::remove`] alone.
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()>;
     /// Room, where the store tells.
     async fn space(&self) -> Result<StoreSpace>;
     /// Uploads that earlier processes left unfinished under `under`: key and the name to resume or discard.

@@ -587,6 +587,8 @@ impl<'a> Execution<'a> {
         self.problems += 1;
         let mut trouble = Trouble::from(fault);
         trouble.message = match fault.kind {
+            // What the trash no longer holds has not changed under way.
+            Kind::NotFound if matches!(step.change.from, Some(From::Trash(_))) => fault.to_string(),
             Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
             _ => fault.to_string(),
         };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::{Dice, Fault, Kind, Result, Tag};
-use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,8 @@ struct Plan {
     script: BTreeMap<Call, VecDeque<Option<Wrong>>>,
     storm: u64,
     outage: bool,
+    /// Calls until nothing can be reached any more.
+    left: Option<u64>,
     met: BTreeMap<Wrong, u64>,
     calls: BTreeMap<Call, u64>,
 }
@@ -128,6 +130,11 @@ impl FaultyStore {
         self.plan().outage = down;
     }
 
+    /// Nothing can be reached after so many more calls.
+    pub fn outage_after(&self, calls: u64) {
+        self.plan().left = Some(calls);
+    }
+
     /// What has gone wrong so far.
     pub fn met(&self) -> BTreeMap<Wrong, u64> {
         self.plan().met.clone()
@@ -142,6 +149,11 @@ impl FaultyStore {
     fn fate(&self, call: Call) -> Option<Wrong> {
         let mut plan = self.plan();
         *plan.calls.entry(call).or_default() += 1;
+        match &mut plan.left {
+            Some(0) => plan.outage = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let wrong = if plan.outage {
             Some(Wrong::Outage)
         } else if plan.storm > 0 {
@@ -176,6 +188,19 @@ impl FaultyStore {
             Wrong::Outage => (Kind::Offline, true, "unreachable"),
         };
         Fault::new(kind, format!("injected: {what}"), self.inner.label()).retry(retry)
+    }
+
+    /// A body that goes wrong on its way, if it is to.
+    fn spoilt(&self, inner: Box<dyn Seen>, late: Option<Wrong>) -> Box<dyn Seen> {
+        let wrong = late.map(|wrong| {
+            let size = usize::try_from(inner.blob().size).unwrap_or(usize::MAX).max(1);
+            (wrong, self.dice.roll() as usize % size)
+        });
+        Box::new(FaultySeen {
+            inner,
+            store: self.clone(),
+            wrong,
+        })
     }
 
     /// Fails, unless the fault comes after the effect: then says so.
@@ -274,15 +299,7 @@ impl Store for FaultyStore {
     async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
         let late = self.before(Call::Get)?;
         let inner = self.inner.get(key, range, seen).await?;
-        let wrong = late.map(|wrong| {
-            let size = usize::try_from(inner.blob().size).unwrap_or(usize::MAX).max(1);
-            (wrong, self.dice.roll() as usize % size)
-        });
-        Ok(Box::new(FaultySeen {
-            inner,
-            store: self.clone(),
-            wrong,
-        }))
+        Ok(self.spoilt(inner, late))
     }
 
     async fn draft(
@@ -340,6 +357,39 @@ impl Store for FaultyStore {
         let late = self.before(Call::Reuse)?;
         let blob = self.inner.reuse(from, seen, to, cond, metadata).await?;
         late.map_or(Ok(blob), |wrong| Err(self.fault(wrong)))
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        let late = self.before(Call::Get)?;
+        let inner = self.inner.get_version(key, version, range).await?;
+        Ok(self.spoilt(inner, late))
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        let late = self.before(Call::Reuse)?;
+        let blob = self
+            .inner
+            .reuse_version(from, version, to, cond, metadata)
+            .await?;
+        late.map_or(Ok(blob), |wrong| Err(self.fault(wrong)))
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        let late = self.before(Call::Remove)?;
+        self.inner.drop_version(key, version).await?;
+        late.map_or(Ok(()), |wrong| Err(self.fault(wrong)))
     }
 
     async fn space(&self) -> Result<StoreSpace> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use md5::{Digest as _, Md5};
 use syncline_model::{Clock, Dice, Fault, Kind, Result, Tag};
-use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 type Metadata = BTreeMap<String, String>;
 
@@ -52,6 +52,13 @@ impl Default for MemOptions {
 }
 
 impl MemOptions {
+    /// A store that keeps what is replaced or removed.
+    pub fn versioned() -> Self {
+        let mut options = Self::default();
+        options.caps.versions = true;
+        options
+    }
+
     /// A store that honours no condition and proves nothing but by tags of its own.
     pub fn poor() -> Self {
         let caps = Caps {
@@ -164,6 +171,19 @@ impl MemStore {
         state.changes += self.options.lag + 1;
     }
 
+    fn body(&self, key: &Key, object: Object, range: Option<(u64, u64)>) -> Result<Box<dyn Seen>> {
+        let (start, len) = range.unwrap_or((0, u64::MAX));
+        if start > object.blob.size {
+            return Err(self.fault(Kind::Invalid, "begins behind the end", key));
+        }
+        let end = start.saturating_add(len).min(object.blob.size);
+        let left = object.body.slice(start as usize..end as usize);
+        Ok(Box::new(MemSeen {
+            blob: object.blob,
+            left,
+        }))
+    }
+
     fn check(&self, state: &State, key: &Key, cond: &Cond) -> Result<()> {
         let now = state.objects.get(key).and_then(|history| history.now.as_ref());
         match (cond, now) {
@@ -219,6 +239,11 @@ impl MemStore {
             modified: Some(self.clock.now()),
             md5,
             metadata: Some(metadata),
+            version: self
+                .options
+                .caps
+                .versions
+                .then(|| Version(format!("version-{}", state.changes).into())),
         };
         self.replace(
             state,
@@ -229,6 +254,36 @@ impl MemStore {
             }),
         );
         Ok(blob)
+    }
+
+    fn version(&self, key: &Key, version: &Version) -> Result<Object> {
+        let state = self.state();
+        let is = |object: &&Object| object.blob.version.as_ref() == Some(version);
+        let found = state.objects.get(key).and_then(|history| {
+            let before = history.before.iter().filter_map(|(_, object)| object.as_ref());
+            before.chain(&history.now).find(is).cloned()
+        });
+        found.ok_or_else(|| self.fault(Kind::NotFound, "no such version is kept", key))
+    }
+
+    /// How many versions of what no longer stands at its key are kept.
+    pub fn versions_kept(&self) -> usize {
+        let state = self.state();
+        let before = state.objects.values().flat_map(|history| &history.before);
+        before
+            .filter(|(_, object)| {
+                object
+                    .as_ref()
+                    .is_some_and(|object| object.blob.version.is_some())
+            })
+            .count()
+    }
+
+    /// From now on nothing that is replaced or removed is kept, and what was kept is gone: a rule of the bucket's owner.
+    pub fn expire_versions(&self) {
+        for history in self.state().objects.values_mut() {
+            history.before.clear();
+        }
     }
 
     fn replace(&self, state: &mut State, key: &Key, object: Option<Object>) {
@@ -296,6 +351,7 @@ impl MemListing {
             if let Some(object) = self.store.shown(history, changes, &mut stale) {
                 let blob = Blob {
                     metadata: None,
+                    version: None,
                     ..object.blob
                 };
                 page.push(Listed {
@@ -441,16 +497,7 @@ impl Store for MemStore {
         if seen.is_some_and(|seen| object.blob.tag != *seen) {
             return Err(self.fault(Kind::Changed, "something else is there now", key));
         }
-        let (start, len) = range.unwrap_or((0, u64::MAX));
-        if start > object.blob.size {
-            return Err(self.fault(Kind::Invalid, "begins behind the end", key));
-        }
-        let end = start.saturating_add(len).min(object.blob.size);
-        let left = object.body.slice(start as usize..end as usize);
-        Ok(Box::new(MemSeen {
-            blob: object.blob,
-            left,
-        }))
+        self.body(key, object, range)
     }
 
     async fn draft(
@@ -545,6 +592,48 @@ impl Store for MemStore {
         self.check(&state, to, &cond)?;
         let metadata = metadata.unwrap_or_else(|| object.blob.metadata.clone().unwrap_or_default());
         self.put(&mut state, to, object.body, metadata, true)
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        self.body(key, self.version(key, version)?, range)
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<Metadata>,
+    ) -> Result<Blob> {
+        if !self.options.caps.reuse {
+            return Err(self.fault(Kind::Unsupported, "cannot copy", from));
+        }
+        let object = self.version(from, version)?;
+        let mut state = self.state();
+        self.check(&state, to, &cond)?;
+        let metadata = metadata.unwrap_or_else(|| object.blob.metadata.clone().unwrap_or_default());
+        self.put(&mut state, to, object.body, metadata, true)
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        let mut state = self.state();
+        let Some(history) = state.objects.get_mut(key) else {
+            return Ok(());
+        };
+        let is = |object: &Object| object.blob.version.as_ref() == Some(version);
+        if history.now.as_ref().is_some_and(is) {
+            return Err(self.fault(Kind::Changed, "it is what stands there", key));
+        }
+        for (_, before) in &mut history.before {
+            before.take_if(|object| is(object));
+        }
+        Ok(())
     }
 
     async fn space(&self) -> Result<StoreSpace> {

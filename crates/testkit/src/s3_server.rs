@@ -65,6 +65,12 @@ impl Endpoint {
             result => result,
         }
     }
+
+    /// Makes a bucket that keeps what is replaced or removed.
+    pub async fn make_versioned_bucket(&self, bucket: &str) -> Result<()> {
+        self.make_bucket(bucket).await?;
+        self.store(bucket).await?.keep_versions(true).await
+    }
 }
 
 /// A server in this process. Ends when dropped.

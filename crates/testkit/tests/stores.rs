@@ -63,6 +63,7 @@ async fn the_store_in_memory_conforms() {
         ..MemOptions::default()
     };
     run(Arc::new(sim(1, parts).mem), SMALL).await;
+    run(Arc::new(sim(1, MemOptions::versioned()).mem), SMALL).await;
 }
 
 #[tokio::test]
@@ -84,7 +85,7 @@ async fn a_poor_store_conforms_to_what_it_promises() {
 
 #[tokio::test]
 async fn every_layer_conforms() {
-    let sim = sim(3, MemOptions::default());
+    let sim = sim(3, MemOptions::versioned());
     let mem: Arc<dyn Store> = Arc::new(sim.mem.clone());
     run(Arc::new(Metered::new(Arc::clone(&mem), Meter::default())), SMALL).await;
     run(

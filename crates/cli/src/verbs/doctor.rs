@@ -295,7 +295,7 @@ async fn space(replica: &dyn Replica, face: &dyn Face) -> Result<()> {
 fn caps(caps: &Caps, face: &dyn Face) {
     let conditional = caps.if_absent && caps.if_is;
     let advice = (!conditional).then_some(
-        "two writers at once are found by looking before each write; what is replaced is copied to the trash first",
+        "two writers at once are found by looking before each write; what is replaced goes to the trash first",
     );
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
     tell(
@@ -314,6 +314,15 @@ fn caps(caps: &Caps, face: &dyn Face) {
     ] {
         tell(face, what, None, yes_no(has), None);
     }
+    let (trash, advice) = if caps.versions && caps.metadata {
+        let advice = "a rule of the bucket that removes old versions in less than 30 days shortens it";
+        ("the versions that the bucket keeps anyway", Some(advice))
+    } else if caps.reuse {
+        ("copies within the store", None)
+    } else {
+        ("copies that travel through here", None)
+    };
+    tell(face, "trash", None, trash, advice);
 }
 
 /// The least that an S3 policy must allow (SK6).

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use syncline_model::replica::OWN_DIR;
 use syncline_model::{Fault, Kind, RelPath, Result, Tag};
-use syncline_store::{Blob, Cond, Key, Listed, Store};
+use syncline_store::{Blob, Cond, Key, Listed, Seen, Store};
 
 use super::metadata::Metadata;
 
@@ -97,7 +97,24 @@ pub async fn copy(
             done => return done,
         }
     }
-    let mut body = store.get(from, None, Some(seen)).await?;
+    pour(
+        store,
+        store.get(from, None, Some(seen)).await?,
+        to,
+        cond,
+        metadata,
+    )
+    .await
+}
+
+/// Writes a body that is being read to another place, with its own metadata or this.
+pub async fn pour(
+    store: &dyn Store,
+    mut body: Box<dyn Seen>,
+    to: &Key,
+    cond: Cond,
+    metadata: Option<Metadata>,
+) -> Result<Blob> {
     let (size, kept) = (body.blob().size, body.blob().metadata.clone());
     let mut draft = store
         .draft(to, Some(size), metadata.or(kept).unwrap_or_default(), None)

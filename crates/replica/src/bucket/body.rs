@@ -110,11 +110,13 @@ pub(super) async fn open(
         );
         return Err(fault);
     }
-    Ok(Box::new(ObjectBody {
-        seen,
-        left: size - from,
-        at: key.as_str().escape_debug().to_string(),
-    }))
+    Ok(handed_out(seen, size - from, key))
+}
+
+/// A body of `left` bytes.
+pub(super) fn handed_out(seen: Box<dyn Seen>, left: u64, key: &Key) -> Box<dyn Body> {
+    let at = key.as_str().escape_debug().to_string();
+    Box::new(ObjectBody { seen, left, at })
 }
 
 /// The digests of what `expect` saw: those that are known, else those that stand beside the object, else by reading.

@@ -15,6 +15,7 @@ const MODE: &str = "mode";
 const UID: &str = "uid";
 const GID: &str = "gid";
 const KIND: &str = "syncline-kind";
+const NOTE: &str = "version";
 const DIGEST: &str = "syncline-blake3";
 const RCLONE_MD5: &str = "md5chksum";
 
@@ -47,6 +48,16 @@ pub fn of_entry(entry: &Entry) -> Metadata {
     };
     put(KIND, kind);
     out
+}
+
+/// What goes beside a note of the trash.
+pub fn of_note() -> Metadata {
+    Metadata::from([(KIND.to_owned(), NOTE.to_owned())])
+}
+
+/// True when an object is a note of the trash.
+pub fn is_note(metadata: &Metadata) -> bool {
+    metadata.get(KIND).is_some_and(|kind| kind == NOTE)
 }
 
 fn type_bits(entry: &Entry) -> u32 {

@@ -12,6 +12,7 @@ mod body;
 mod dirs;
 mod edit;
 mod intents;
+mod kept;
 mod lease;
 mod marker;
 mod metadata;
@@ -276,6 +277,7 @@ impl Shared {
             modified: None,
             md5,
             metadata: None,
+            version: None,
         };
         self.tables
             .lookup(&Slot::of(path, false), Some((&blob, md5)))

@@ -140,6 +140,7 @@ mod tests {
             modified: None,
             md5: None,
             metadata: None,
+            version: None,
         }
     }
 

@@ -77,6 +77,7 @@ impl Pile {
                 modified,
                 md5,
                 metadata,
+                version: _,
             }) => Stored::Object {
                 size,
                 tag,
@@ -127,6 +128,7 @@ impl Items {
                 modified,
                 md5,
                 metadata,
+                version: None,
             }),
             Stored::Foreign(why) => Item::Foreign(why),
             Stored::Unshown => Item::Unshown,

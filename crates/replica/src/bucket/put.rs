@@ -14,7 +14,7 @@ use syncline_store::{Blob, Cond, Draft, Key};
 use super::blobs::{self, STAGE, copy, write_whole};
 use super::edit::{BucketEdit, beside, carry_over};
 use super::row::Row;
-use super::{Shared, lock, metadata, trash, uploads};
+use super::{Shared, kept, lock, metadata, trash, uploads};
 use crate::seam::{Applied, Body, Staged};
 
 /// Files up to this size are read whole before anything is sent, so that their digest goes beside them.
@@ -364,20 +364,20 @@ pub(super) async fn transfer(
 pub(super) async fn restore(edit: &BucketEdit, change: &Change, at: &TrashRef) -> Result<Applied> {
     let shared = &edit.shared;
     let key = blobs::key_of(&change.path)?;
-    let source = trash::key_of(at)?;
     let Some(new) = &change.new else {
         return Err(Fault::new(Kind::Bug, "a restore to nowhere", &change.path));
     };
-    let kept = shared.store.stat(&source).await?;
-    if kept.size != new.size() {
+    let kept = kept::find(&*shared.store, at).await?;
+    if kept.blob.size != new.size() {
         return Err(shared.changed("what the trash holds is not what was put there", &change.path));
     }
-    let stands = kept.metadata.as_ref().map(metadata::attributes);
+    kept.check(&*shared.store).await?;
+    let stands = kept.blob.metadata.as_ref().map(metadata::attributes);
     let new_beside = beside(shared, new);
     let same = stands.is_some_and(|meta| meta == metadata::attributes(&new_beside));
     let new_beside = Some(new_beside).filter(|_| !same);
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    match copy(&*shared.store, &source, &kept.tag, &key, cond, new_beside).await {
+    match kept.copy_to(&*shared.store, &key, cond, new_beside).await {
         Ok(blob) => {
             let now = edit.record(&change.path, was.as_ref(), new.clone(), blob)?;
             Ok(Applied {

@@ -10,7 +10,7 @@ use syncline_model::{Kind, Observation, RelPath, Result, Slot, TrashRef};
 use syncline_store::Blob;
 
 use super::row::Row;
-use super::{Shared, blobs, lock, metadata, trash};
+use super::{Shared, blobs, kept, lock, metadata, trash};
 
 /// How many versions of one path are looked at in the trash of one run.
 const GENERATIONS: usize = 16;
@@ -30,8 +30,8 @@ pub(super) async fn gave_way(shared: &Shared, path: &RelPath, was: &Observation)
                 run: run.clone(),
                 path: trash::generation_of(path, run, generation)?,
             };
-            match shared.store.stat(&trash::key_of(&at)?).await {
-                Ok(blob) if is_copy(shared, &ours, &blob) => return Ok(true),
+            match kept::find(&*shared.store, &at).await {
+                Ok(kept) if is_copy(shared, &ours, &kept.blob) => return Ok(true),
                 Ok(_) => {}
                 Err(fault) if fault.is(Kind::NotFound) => break,
                 Err(fault) => return Err(fault),

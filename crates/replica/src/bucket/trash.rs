@@ -1,4 +1,5 @@
-//! The trash of a bucket: copies made by the store under `.syncline/trash/RUN/`, before anything is replaced or removed.
+//! The trash of a bucket: under `.syncline/trash/RUN/`, before anything is replaced or removed, a note of the version that it is where the
+//! bucket keeps versions, else a copy made by the store.
 //!
 //! Invariant: a key in the trash is written once; the same path displaced again in one run gets a number.
 
@@ -9,6 +10,7 @@ use syncline_store::{Cond, Key};
 
 use super::blobs::{self, LAST, TRASH, copy};
 use super::edit::BucketEdit;
+use super::kept::{self, KeptWalk};
 use super::lease::Lease;
 use super::{Shared, body, scan};
 use crate::seam::{Body, TrashRun, Walk};
@@ -38,7 +40,7 @@ pub(super) fn key_of(at: &TrashRef) -> Result<Key> {
     Key::new(format!("{}{}", prefix(&at.run)?, escape::encode(&at.path)))
 }
 
-/// Copies the object at `key` into the trash of this run. Without conditional writes what is replaced is kept even where no trash is wanted.
+/// Notes or copies the object at `key` into the trash of this run. Without conditional writes what is replaced is kept even where no trash is wanted.
 pub(super) async fn keep(
     edit: &BucketEdit,
     path: &RelPath,
@@ -50,12 +52,25 @@ pub(super) async fn keep(
     if !(edit.options.trash || (replaced && !store.caps().if_is)) {
         return Ok(None);
     }
+    let caps = store.caps();
+    let note = if caps.versions && caps.metadata {
+        kept::note(store, key, tag)
+            .await
+            .map_err(|fault| edit.gone(path, fault))?
+    } else {
+        None
+    };
     for generation in 0..GENERATIONS {
         let at = TrashRef {
             run: edit.options.run.clone(),
             path: generation_of(path, &edit.options.run, generation)?,
         };
-        match copy(store, key, tag, &key_of(&at)?, Cond::Absent, None).await {
+        let to = key_of(&at)?;
+        let kept = match &note {
+            Some(note) => kept::put_note(store, &to, note.clone()).await,
+            None => copy(store, key, tag, &to, Cond::Absent, None).await,
+        };
+        match kept {
             Ok(_) => return Ok(Some(at)),
             Err(fault) if fault.is(Kind::NotFound) => return Err(edit.gone(path, fault)),
             // Either the source is another or the place in the trash is taken.
@@ -125,13 +140,16 @@ pub(super) async fn runs(shared: &Shared) -> Result<Vec<TrashRun>> {
 }
 
 pub(super) async fn list(shared: &std::sync::Arc<Shared>, run: &str) -> Result<Box<dyn Walk>> {
-    Ok(Box::new(scan::scan_below(shared, &prefix(run)?).await?))
+    let under = prefix(run)?;
+    let walk = scan::scan_below(shared, &under).await?;
+    let shared = shared.clone();
+    Ok(Box::new(KeptWalk { shared, under, walk }))
 }
 
 pub(super) async fn read(shared: &Shared, at: &TrashRef) -> Result<Box<dyn Body>> {
-    let key = key_of(at)?;
-    let blob = shared.store.stat(&key).await?;
-    body::open(shared, &key, Some(&blob.tag), blob.size, 0).await
+    let kept = kept::find(&*shared.store, at).await?;
+    let (seen, key) = kept.read(&*shared.store).await?;
+    Ok(body::handed_out(seen, kept.blob.size, key))
 }
 
 /// Forgets the trash of a run for good, under the lease.
@@ -149,6 +167,12 @@ pub(super) async fn empty(shared: &Shared, run: &str) -> Result<()> {
     let removed = async {
         let mut listing = shared.store.list(&under, None).await?;
         while let Some(page) = listing.next().await? {
+            let noted = kept::drop_versions(shared, run, &page, &mut lease);
+            if let Err(fault) = noted.await {
+                // A lease that was lost is another's by now.
+                held.store(!fault.is(Kind::Changed), Ordering::Relaxed);
+                return Err(fault);
+            }
             let keys: Vec<_> = page.into_iter().map(|listed| (listed.key, Cond::Any)).collect();
             shared
                 .store

@@ -14,7 +14,7 @@ use syncline_model::{
     Tag, Task, Time,
 };
 use syncline_replica::{Applied, Body, BucketOptions, BucketReplica, Edit, EditOptions, Replica, Walk};
-use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 #[derive(Clone)]
 pub struct Object {
@@ -22,16 +22,21 @@ pub struct Object {
     pub tag: Tag,
     pub md5: Option<[u8; 16]>,
     pub metadata: BTreeMap<String, String>,
+    pub version: Option<Version>,
 }
 
 #[derive(Default)]
 pub struct World {
     pub objects: BTreeMap<String, Object>,
+    /// What was replaced or removed, by key and version, where a writer's store keeps it.
+    pub before: BTreeMap<(String, Version), Object>,
     pub uploads: BTreeMap<String, (String, Vec<u8>)>,
     /// Listings show this instead.
     pub stale: Option<BTreeMap<String, Object>>,
     pub asked: BTreeMap<&'static str, usize>,
     pub writes: u64,
+    /// The last version that was given.
+    pub numbers: u64,
     /// Refuse every write after so many.
     pub die_after: Option<u64>,
 }
@@ -60,6 +65,12 @@ impl MemStore {
             caps,
             next: AtomicU64::new(1),
         }
+    }
+
+    pub fn versioned() -> Self {
+        let mut store = Self::new();
+        store.caps.versions = true;
+        store
     }
 
     pub fn unconditional() -> Self {
@@ -117,12 +128,12 @@ impl MemStore {
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
         let object = object(bytes.to_vec().into(), metadata, false);
-        self.world.lock().unwrap().objects.insert(key.to_owned(), object);
+        self.world.lock().unwrap().place(key, object, self.caps.versions);
     }
 
     pub fn put_parts(&self, key: &str, bytes: &[u8]) {
         let object = object(bytes.to_vec().into(), BTreeMap::new(), true);
-        self.world.lock().unwrap().objects.insert(key.to_owned(), object);
+        self.world.lock().unwrap().place(key, object, self.caps.versions);
     }
 }
 
@@ -139,6 +150,7 @@ fn object(bytes: Bytes, metadata: BTreeMap<String, String>, parts: bool) -> Obje
         tag: Tag::Store(tag.into_bytes().into()),
         md5: (!parts).then_some(md5),
         metadata,
+        version: None,
     }
 }
 
@@ -149,6 +161,7 @@ fn blob(object: &Object, told: bool) -> Blob {
         modified: Some(Time { secs: 1, nanos: 0 }),
         md5: object.md5,
         metadata: told.then(|| object.metadata.clone()),
+        version: object.version.clone().filter(|_| told),
     }
 }
 
@@ -157,6 +170,31 @@ fn fault(kind: Kind, key: &str) -> Fault {
 }
 
 impl World {
+    /// Puts an object at its key; `versions`: what it replaces is kept.
+    fn place(&mut self, key: &str, mut object: Object, versions: bool) {
+        self.displace(key);
+        self.numbers += 1;
+        object.version = versions.then(|| Version(format!("v{}", self.numbers).into()));
+        self.objects.insert(key.to_owned(), object);
+    }
+
+    fn displace(&mut self, key: &str) {
+        if let Some(object) = self.objects.remove(key)
+            && let Some(version) = object.version.clone()
+        {
+            self.before.insert((key.to_owned(), version), object);
+        }
+    }
+
+    fn version(&self, key: &Key, version: &Version) -> Result<Object> {
+        let there = self.objects.get(key.as_str());
+        there
+            .filter(|object| object.version.as_ref() == Some(version))
+            .or_else(|| self.before.get(&(key.as_str().to_owned(), version.clone())))
+            .cloned()
+            .ok_or_else(|| fault(Kind::NotFound, key.as_str()))
+    }
+
     fn check(&self, key: &str, cond: &Cond) -> Result<()> {
         let there = self.objects.get(key);
         match cond {
@@ -210,6 +248,7 @@ struct MemDraft {
     bytes: Vec<u8>,
     upload: Option<String>,
     held: u64,
+    versions: bool,
 }
 
 #[async_trait]
@@ -243,7 +282,7 @@ impl Draft for MemDraft {
         world.check(&self.key, &only_if)?;
         let object = object(self.bytes.into(), self.metadata, self.upload.is_some());
         let out = blob(&object, false);
-        world.objects.insert(self.key, object);
+        world.place(&self.key, object, self.versions);
         if let Some(upload) = self.upload {
             world.uploads.remove(&upload);
         }
@@ -317,6 +356,7 @@ impl Store for MemStore {
             bytes,
             upload,
             held,
+            versions: self.caps.versions,
         }))
     }
     async fn stat(&self, key: &Key) -> Result<Blob> {
@@ -355,9 +395,7 @@ impl Store for MemStore {
                 world
                     .check(key.as_str(), cond)
                     .and_then(|()| world.write(key.as_str()))
-                    .map(|()| {
-                        world.objects.remove(key.as_str());
-                    }),
+                    .map(|()| world.displace(key.as_str())),
             );
         }
         out
@@ -386,8 +424,54 @@ impl Store for MemStore {
             copied.metadata = metadata;
         }
         let out = blob(&copied, true);
-        world.objects.insert(to.as_str().to_owned(), copied);
+        world.place(to.as_str(), copied, self.caps.versions);
         Ok(out)
+    }
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        self.count("get version");
+        let object = self.world.lock().unwrap().version(key, version)?;
+        let (from, len) = range.unwrap_or((0, u64::MAX));
+        let end = from.saturating_add(len).min(object.bytes.len() as u64);
+        let bytes = object.bytes.slice(from as usize..end as usize);
+        Ok(Box::new(MemSeen(blob(&object, true), Some(bytes))))
+    }
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        self.count("copy");
+        let mut world = self.world.lock().unwrap();
+        let mut copied = world.version(from, version)?;
+        world.check(to.as_str(), &cond)?;
+        world.write(to.as_str())?;
+        if let Some(metadata) = metadata {
+            copied.metadata = metadata;
+        }
+        let out = blob(&copied, true);
+        world.place(to.as_str(), copied, self.caps.versions);
+        Ok(out)
+    }
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        self.count("drop version");
+        let mut world = self.world.lock().unwrap();
+        if world
+            .objects
+            .get(key.as_str())
+            .is_some_and(|object| object.version.as_ref() == Some(version))
+        {
+            return Err(fault(Kind::Changed, key.as_str()));
+        }
+        world.before.remove(&(key.as_str().to_owned(), version.clone()));
+        Ok(())
     }
     async fn space(&self) -> Result<StoreSpace> {
         Ok(StoreSpace {

@@ -13,10 +13,13 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use syncline_model::{Clock, Fault, Kind, Result, Tag};
 
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 /// Slowest rate that is progress, in bytes a second.
 const SLOWEST: u64 = 16 << 10;
+
+/// What a copy counts as: five gibibytes, the most that one may have, take some stores minutes.
+const COPY: u64 = SLOWEST * 300;
 
 /// Gives each call on `inner` a deadline.
 pub struct Deadline {
@@ -202,13 +205,42 @@ impl Store for Deadline {
         cond: Cond,
         metadata: Option<BTreeMap<String, String>>,
     ) -> Result<Blob> {
-        // Five gibibytes, the most that one copy may have, take some stores minutes.
+        let copied = self.inner.reuse(from, seen, to, cond, metadata);
+        self.limit.run(self.label(), COPY, copied).await
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        let inner = self
+            .limit
+            .run(self.label(), 0, self.inner.get_version(key, version, range))
+            .await?;
+        Ok(Box::new(TimedSeen {
+            inner,
+            limit: self.limit.clone(),
+            at: self.label().to_string(),
+        }))
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        let copied = self.inner.reuse_version(from, version, to, cond, metadata);
+        self.limit.run(self.label(), COPY, copied).await
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
         self.limit
-            .run(
-                self.label(),
-                SLOWEST * 300,
-                self.inner.reuse(from, seen, to, cond, metadata),
-            )
+            .run(self.label(), 0, self.inner.drop_version(key, version))
             .await
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use syncline_model::{Clock, Fault, Kind, Result, Tag};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 /// Bytes a second, shared by all who hold a clone.
 #[derive(Clone)]
@@ -207,6 +207,38 @@ impl Store for Limit {
     ) -> Result<Blob> {
         let _slot = slot(&self.calls).await?;
         self.inner.reuse(from, seen, to, cond, metadata).await
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        let slot = slot(&self.bodies).await?;
+        let inner = self.inner.get_version(key, version, range).await?;
+        Ok(Box::new(LimitedSeen {
+            inner,
+            rate: self.rate.clone(),
+            _slot: slot,
+        }))
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        let _slot = slot(&self.calls).await?;
+        self.inner.reuse_version(from, version, to, cond, metadata).await
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        let _slot = slot(&self.calls).await?;
+        self.inner.drop_version(key, version).await
     }
 
     async fn space(&self) -> Result<StoreSpace> {

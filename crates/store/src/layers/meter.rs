@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::{Result, Tag};
 
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 /// Counters that everybody who holds a clone shares.
 #[derive(Debug, Clone, Default)]
@@ -254,6 +254,37 @@ impl Store for Metered {
     ) -> Result<Blob> {
         self.meter.request(Request::Copy);
         self.inner.reuse(from, seen, to, cond, metadata).await
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        self.meter.request(Request::Get);
+        let inner = self.inner.get_version(key, version, range).await?;
+        Ok(Box::new(MeteredSeen {
+            inner,
+            meter: self.meter.clone(),
+        }))
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        self.meter.request(Request::Copy);
+        self.inner.reuse_version(from, version, to, cond, metadata).await
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        self.meter.request(Request::Delete);
+        self.inner.drop_version(key, version).await
     }
 
     async fn space(&self) -> Result<StoreSpace> {

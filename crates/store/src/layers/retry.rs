@@ -14,7 +14,7 @@ use bytes::Bytes;
 use syncline_model::{Fault, Kind, Result, Tag};
 
 use crate::world::World;
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace};
+use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
 
 /// Metadata name under which a draft bears its nonce.
 pub const NONCE: &str = "syncline-draft";
@@ -162,11 +162,62 @@ impl Retry {
         let blob = self.patience.run(|| self.inner.stat(key)).await.ok()?;
         (blob.metadata.as_ref()?.get(NONCE)? == nonce).then_some(blob)
     }
+
+    /// Copies to `to` by `attempt`, which is given what to put beside it.
+    async fn copy<F: Future<Output = Result<Blob>>>(
+        &self,
+        to: &Key,
+        mut metadata: Option<BTreeMap<String, String>>,
+        attempt: impl Fn(Option<BTreeMap<String, String>>) -> F,
+    ) -> Result<Blob> {
+        let nonce = self.patience.nonce();
+        if let Some(metadata) = metadata.as_mut().filter(|_| self.caps().metadata) {
+            metadata.insert(NONCE.to_string(), nonce.clone());
+        }
+        let mut tried = 0;
+        loop {
+            match attempt(metadata.clone()).await {
+                Ok(blob) => {
+                    self.patience.succeeded();
+                    return Ok(blob);
+                }
+                Err(fault) if fault.is(Kind::Changed) && tried > 0 => {
+                    return self.is_ours(to, &nonce).await.ok_or(fault);
+                }
+                Err(fault) => {
+                    tried += 1;
+                    drop(self.patience.wait(fault, tried).await?);
+                }
+            }
+        }
+    }
+
+    fn watched(
+        &self,
+        inner: Box<dyn Seen>,
+        key: &Key,
+        version: Option<&Version>,
+        range: Option<(u64, u64)>,
+    ) -> Box<dyn Seen> {
+        let (start, left) = range.map_or((0, None), |(start, len)| (start, Some(len)));
+        let blob = inner.blob().clone();
+        Box::new(RetrySeen {
+            retry: self.clone(),
+            key: key.clone(),
+            version: version.cloned(),
+            start,
+            left,
+            blob,
+            inner,
+            handed_out: false,
+        })
+    }
 }
 
 struct RetrySeen {
     retry: Retry,
     key: Key,
+    version: Option<Version>,
     start: u64,
     left: Option<u64>,
     blob: Blob,
@@ -181,7 +232,10 @@ impl RetrySeen {
             range.or((self.start > 0).then(|| (self.start, self.blob.size.saturating_sub(self.start))));
         // Without a tag nothing proves that the rest belongs to the beginning.
         let seen = (self.blob.tag != Tag::None).then_some(&self.blob.tag);
-        let inner = self.retry.inner.get(&self.key, range, seen).await?;
+        let inner = match &self.version {
+            Some(version) => self.retry.inner.get_version(&self.key, version, range).await?,
+            None => self.retry.inner.get(&self.key, range, seen).await?,
+        };
         // The caller has seen the first head; a body of another size would not be the one that it promised.
         if inner.blob().size != self.blob.size {
             let what = "read: the store told two sizes of one body";
@@ -410,17 +464,7 @@ impl Store for Retry {
 
     async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
         let inner = self.patience.run(|| self.inner.get(key, range, seen)).await?;
-        let (start, left) = range.map_or((0, None), |(start, len)| (start, Some(len)));
-        let blob = inner.blob().clone();
-        Ok(Box::new(RetrySeen {
-            retry: self.clone(),
-            key: key.clone(),
-            start,
-            left,
-            blob,
-            inner,
-            handed_out: false,
-        }))
+        Ok(self.watched(inner, key, None, range))
     }
 
     async fn draft(
@@ -502,32 +546,44 @@ impl Store for Retry {
         seen: &Tag,
         to: &Key,
         cond: Cond,
-        mut metadata: Option<BTreeMap<String, String>>,
+        metadata: Option<BTreeMap<String, String>>,
     ) -> Result<Blob> {
-        let nonce = self.patience.nonce();
-        if let Some(metadata) = metadata.as_mut().filter(|_| self.caps().metadata) {
-            metadata.insert(NONCE.to_string(), nonce.clone());
-        }
-        let mut tried = 0;
-        loop {
-            match self
-                .inner
-                .reuse(from, seen, to, cond.clone(), metadata.clone())
-                .await
-            {
-                Ok(blob) => {
-                    self.patience.succeeded();
-                    return Ok(blob);
-                }
-                Err(fault) if fault.is(Kind::Changed) && tried > 0 => {
-                    return self.is_ours(to, &nonce).await.ok_or(fault);
-                }
-                Err(fault) => {
-                    tried += 1;
-                    drop(self.patience.wait(fault, tried).await?);
-                }
-            }
-        }
+        self.copy(to, metadata, |metadata| {
+            self.inner.reuse(from, seen, to, cond.clone(), metadata)
+        })
+        .await
+    }
+
+    async fn get_version(
+        &self,
+        key: &Key,
+        version: &Version,
+        range: Option<(u64, u64)>,
+    ) -> Result<Box<dyn Seen>> {
+        let inner = self
+            .patience
+            .run(|| self.inner.get_version(key, version, range))
+            .await?;
+        Ok(self.watched(inner, key, Some(version), range))
+    }
+
+    async fn reuse_version(
+        &self,
+        from: &Key,
+        version: &Version,
+        to: &Key,
+        cond: Cond,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<Blob> {
+        self.copy(to, metadata, |metadata| {
+            self.inner
+                .reuse_version(from, version, to, cond.clone(), metadata)
+        })
+        .await
+    }
+
+    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
+        self.patience.run(|| self.inner.drop_version(key, version)).await
     }
 
     async fn space(&self) -> Result<StoreSpace> {

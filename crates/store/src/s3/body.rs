@@ -13,7 +13,7 @@ use syncline_model::{Fault, Kind, Result, Tag};
 use super::S3Store;
 use super::request::{Ask, quoted};
 use crate::layers::meter::Request;
-use crate::{Blob, Key, Seen, Store};
+use crate::{Blob, Key, Seen, Version};
 
 struct S3Seen {
     store: S3Store,
@@ -39,17 +39,20 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64, u64)> {
     Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
 }
 
-/// Opens `range` of a blob, if it is still the one `seen`.
+/// Opens `range` of a blob, if it is still the one `seen`; of a version of it where one is named.
 pub(crate) async fn open(
     store: &S3Store,
     key: &Key,
+    version: Option<&Version>,
     range: Option<(u64, u64)>,
     seen: Option<&Tag>,
 ) -> Result<Box<dyn Seen>> {
     if range.is_some_and(|(_, len)| len == 0) {
-        return empty(store, key, seen).await;
+        return empty(store, key, version, seen).await;
     }
-    let mut ask = Ask::new(Method::GET, Request::Get, "read").key(key);
+    let mut ask = Ask::new(Method::GET, Request::Get, "read")
+        .key(key)
+        .version(version);
     if let Some((start, len)) = range {
         ask = ask.header(
             "range",
@@ -65,7 +68,7 @@ pub(crate) async fn open(
     let (head, body) = match store.0.send(ask).await {
         Ok(reply) => reply.into_parts(),
         Err(fault) if super::fault::status(&fault) == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
-            return past_end(store, key, range, seen).await;
+            return past_end(store, key, version, range, seen).await;
         }
         Err(fault) => return Err(fault),
     };
@@ -122,8 +125,13 @@ fn check_tag(store: &S3Store, key: &Key, blob: &Blob, seen: Option<&Tag>) -> Res
     }
 }
 
-async fn empty(store: &S3Store, key: &Key, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
-    let blob = store.stat(key).await?;
+async fn empty(
+    store: &S3Store,
+    key: &Key,
+    version: Option<&Version>,
+    seen: Option<&Tag>,
+) -> Result<Box<dyn Seen>> {
+    let blob = store.ask_for(key, version).await?;
     check_tag(store, key, &blob, seen)?;
     let store = store.clone();
     Ok(Box::new(S3Seen {
@@ -141,10 +149,11 @@ async fn empty(store: &S3Store, key: &Key, seen: Option<&Tag>) -> Result<Box<dyn
 async fn past_end(
     store: &S3Store,
     key: &Key,
+    version: Option<&Version>,
     range: Option<(u64, u64)>,
     seen: Option<&Tag>,
 ) -> Result<Box<dyn Seen>> {
-    let nothing = empty(store, key, seen).await?;
+    let nothing = empty(store, key, version, seen).await?;
     if range.is_some_and(|(start, _)| start > nothing.blob().size) {
         return Err(Fault::new(
             Kind::Invalid,

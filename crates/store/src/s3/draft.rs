@@ -16,7 +16,7 @@ use md5::{Digest as _, Md5};
 use syncline_model::{Fault, Kind, Result, Tag};
 
 use super::S3Store;
-use super::request::{Ask, no_such_upload, quoted, tag};
+use super::request::{Ask, no_such_upload, quoted, tag, version};
 use super::uploads::{self, Name, Part};
 use crate::layers::meter::Request;
 use crate::layers::retry::NONCE;
@@ -285,7 +285,7 @@ impl S3Draft {
             .header("content-type", "application/xml")
             .body(body.clone(), &Md5::digest(body).into());
         let ask = self.store.conditional(&self.key, only_if, ask)?;
-        let (_, node) = self.store.0.xml(ask).await?;
+        let (headers, node) = self.store.0.xml(ask).await?;
         let tag = node.text("ETag").map_or(Tag::None, tag);
         Ok(Blob {
             size: self.taken,
@@ -293,6 +293,7 @@ impl S3Draft {
             modified: None,
             md5: None,
             metadata: Some(self.metadata.clone()),
+            version: version(&headers),
         })
     }
 

@@ -116,6 +116,7 @@ impl S3Listing {
             tag,
             modified,
             metadata: None,
+            version: None,
         })
     }
 

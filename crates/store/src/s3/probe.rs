@@ -11,9 +11,9 @@ use md5::{Digest as _, Md5};
 use syncline_model::{Kind, Result, Tag};
 
 use super::S3Store;
-use super::request::Ask;
+use super::request::{Ask, strictly};
 use crate::layers::meter::Request;
-use crate::{Caps, Cond, Key, Store};
+use crate::{Caps, Cond, Key, Store, Version};
 
 /// Names that other collations than bytes, and stores that see directories, put in another order.
 const NAMES: [&str; 4] = ["B", "a-x", "a/x", "a0x"];
@@ -104,10 +104,7 @@ impl Probe<'_> {
             }
             first => first?,
         };
-        let version = first
-            .get("x-amz-version-id")
-            .and_then(|value| value.to_str().ok());
-        caps.versions = version.is_some_and(|version| version != "null");
+        let version = super::request::version(&first);
         let absent = Some(("if-none-match", "*"));
         let stale = Some(("if-match", "\"00000000000000000000000000000000\""));
         let fresh = self.refused(self.put(NAMES[1], absent, false).await).await?;
@@ -146,7 +143,29 @@ impl Probe<'_> {
             )
             .await;
         caps.reuse = copied.is_ok_and(|copy| copy.size == blob.size);
+        if let Some(version) = version {
+            caps.versions = self.keeps(&version).await?;
+        }
         Ok(caps)
+    }
+
+    /// Whether what is replaced can still be read, copied and removed: that may need rights of its own.
+    async fn keeps(&self, version: &Version) -> Result<bool> {
+        self.put(NAMES[0], None, false).await?;
+        let (key, to) = (self.key(NAMES[0])?, self.key("copy")?);
+        let tried = async {
+            let mut body = self.store.get_version(&key, version, None).await?;
+            while body.next().await?.is_some() {}
+            let source = format!("{}?versionId={}", self.store.source(&key), strictly(&version.0));
+            let ask = Ask::new(Method::PUT, Request::Copy, "probe").key(&to);
+            self.store.0.xml(ask.header("x-amz-copy-source", source)).await?;
+            self.store.drop_version(&key, version).await
+        };
+        match tried.await {
+            Ok(()) => Ok(true),
+            Err(fault) if fault.retry => Err(fault),
+            Err(_) => Ok(false),
+        }
     }
 
     async fn sorted(&self) -> Result<bool> {

@@ -21,7 +21,7 @@ use super::wire::Wire;
 use super::xml::Node;
 use crate::layers::meter::Request;
 use crate::url::S3Place;
-use crate::{Blob, Caps, Key};
+use crate::{Blob, Caps, Key, Version};
 
 /// Longest reply that is read as a whole: a page of a thousand keys of a kibibyte, every byte of them escaped.
 const REPLY_MAX: usize = 16 << 20;
@@ -60,6 +60,14 @@ impl Ask {
         let joint = if self.query.is_empty() { '?' } else { '&' };
         let _ = write!(self.query, "{joint}{name}={}", strictly(value));
         self
+    }
+
+    /// Of a version of what stands or stood at the key.
+    pub(crate) fn version(self, version: Option<&Version>) -> Self {
+        match version {
+            Some(Version(name)) => self.query("versionId", name),
+            None => self,
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -301,6 +309,7 @@ impl Core {
             tag,
             modified,
             metadata: Some(metadata),
+            version: version(headers),
         })
     }
 
@@ -309,6 +318,12 @@ impl Core {
         let Tag::Store(bytes) = tag else { return None };
         if self.caps.tag_is_md5 { unhex(bytes) } else { None }
     }
+}
+
+/// The version that a reply speaks of. The one called "null" is replaced without a trace once versioning is suspended.
+pub(crate) fn version(headers: &HeaderMap) -> Option<Version> {
+    let text = headers.get("x-amz-version-id")?.to_str().ok()?;
+    (!text.is_empty() && text != "null").then(|| Version(text.into()))
 }
 
 /// A listing's time.
@@ -358,7 +373,7 @@ pub(crate) fn encoded(key: &str) -> String {
     key.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-fn strictly(text: &str) -> String {
+pub(crate) fn strictly(text: &str) -> String {
     const SET: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'_')

@@ -7,4 +7,5 @@ mod durable;
 mod names;
 mod room;
 mod unguarded;
+mod versions;
 mod world;

@@ -16,26 +16,49 @@ use syncline_testkit::mem_store::{MemOptions, MemStore};
 use syncline_testkit::mem_table::MemTable;
 use syncline_testkit::sim_disk::SimDisk;
 
-struct Silent;
+pub struct Silent;
 
 impl Monitor for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
 /// A person with a disk and a session of their own over the one bucket.
-struct Person {
+pub struct Person {
     disk: SimDisk,
-    session: Session,
+    pub session: Session,
     clock: FakeClock,
 }
 
-impl Person {
-    fn new(store: &MemStore, name: &str, clock: &FakeClock) -> Self {
-        let disk = SimDisk::new();
-        let state = SimDisk::new();
-        let env = Env {
-            clock: Arc::new(clock.clone()),
+/// What a process leaves to the next: the disks, and the tables of a session.
+pub struct Machine {
+    name: String,
+    disk: SimDisk,
+    state: SimDisk,
+    base: Arc<MemTable>,
+    bucket: Arc<MemTable>,
+    clock: FakeClock,
+    dice: Arc<SeededDice>,
+}
+
+impl Machine {
+    pub fn new(name: &str, clock: &FakeClock) -> Self {
+        Self {
+            name: name.into(),
+            disk: SimDisk::new(),
+            state: SimDisk::new(),
+            base: Arc::default(),
+            bucket: Arc::default(),
+            clock: clock.clone(),
             dice: Arc::new(SeededDice::new(name.len() as u64 * 77)),
+        }
+    }
+
+    /// A new process of that person's.
+    pub fn process(&self, store: Arc<dyn Store>) -> Person {
+        let (name, disk, state) = (&*self.name, self.disk.clone(), self.state.clone());
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            dice: self.dice.clone(),
             spawn: Arc::new(LocalSpawn::new()),
         };
         let local = LocalOptions {
@@ -52,25 +75,31 @@ impl Person {
             place: "mem://bucket".into(),
             host: "bucket".into(),
             device: name.into(),
-            state: Some(Arc::new(MemTable::new())),
+            state: Some(self.bucket.clone()),
             clock: env.clock.clone(),
             dice: env.dice.clone(),
             read_only: false,
         };
         let sides: Pair<Arc<dyn Replica>> = Pair::new(
             Arc::new(LocalReplica::open(Arc::new(disk.clone()), Path::new("/"), local).unwrap()),
-            Arc::new(BucketReplica::new(Arc::new(store.clone()), bucket).unwrap()),
+            Arc::new(BucketReplica::new(store, bucket).unwrap()),
         );
         let top = state.top();
         let shelf = Arc::new(DiskShelf::new(Arc::new(state), top).unwrap());
-        Self {
+        Person {
             disk,
-            session: Session::over(sides, Arc::new(MemTable::new()), shelf, env).unwrap(),
-            clock: clock.clone(),
+            session: Session::over(sides, self.base.clone(), shelf, env).unwrap(),
+            clock: self.clock.clone(),
         }
     }
+}
 
-    fn write(&self, name: &str, text: &str) {
+impl Person {
+    fn new(store: &MemStore, name: &str, clock: &FakeClock) -> Self {
+        Machine::new(name, clock).process(Arc::new(store.clone()))
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
         let (raw, top) = (self.disk.raw(), self.disk.raw().top());
         let file = raw.open(&top, b".draft", true).unwrap();
         raw.write(&file, 0, text.as_bytes()).unwrap();
@@ -78,7 +107,7 @@ impl Person {
             .unwrap();
     }
 
-    fn remove(&self, name: &str) {
+    pub fn remove(&self, name: &str) {
         let raw = self.disk.raw();
         raw.remove(&raw.top(), name.as_bytes(), false).unwrap();
     }
@@ -90,7 +119,7 @@ impl Person {
             .unwrap();
     }
 
-    fn look(&self) -> BTreeMap<String, String> {
+    pub fn look(&self) -> BTreeMap<String, String> {
         let raw = self.disk.raw();
         let (top, mut names) = (raw.top(), Vec::new());
         raw.list(&top, &mut |found| {
@@ -111,7 +140,7 @@ impl Person {
         found
     }
 
-    async fn sync(&self, exit: u8) {
+    pub async fn sync(&self, exit: u8) {
         self.pass();
         let report = self
             .session
@@ -122,7 +151,7 @@ impl Person {
         self.pass();
     }
 
-    fn pass(&self) {
+    pub fn pass(&self) {
         self.disk.advance(Duration::from_secs(5));
         self.clock.advance(Duration::from_secs(5));
     }
@@ -191,7 +220,7 @@ fn versions(of: &BTreeMap<String, String>, name: &str) -> Vec<String> {
     found
 }
 
-fn unconditional() -> [Caps; 2] {
+fn unconditional() -> [Caps; 4] {
     let all = MemOptions::default().caps;
     let some = Caps {
         if_absent: false,
@@ -199,10 +228,15 @@ fn unconditional() -> [Caps; 2] {
         remove_if_is: false,
         ..all.clone()
     };
-    [some, MemOptions::poor().caps]
+    let keeping = |caps: &Caps| Caps {
+        versions: true,
+        ..caps.clone()
+    };
+    let poor = MemOptions::poor().caps;
+    [keeping(&some), keeping(&poor), some, poor]
 }
 
-fn block_on<T>(what: impl Future<Output = T>) -> T {
+pub fn block_on<T>(what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(what)
 }
