@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 
 use syncline_model::{Fault, Result};
 
-use super::{Execution, Finished, Job, apply, stage, tick};
+use super::finish::Finished;
+use super::hands::{apply, stage, tick};
+use super::{Execution, Job};
 use crate::parallel::parallel;
 use crate::plan::{Phase, Plan};
 

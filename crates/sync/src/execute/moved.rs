@@ -6,7 +6,8 @@ use std::borrow::BorrowMut;
 
 use syncline_model::{Action, Entry, From, RelPath, Result, Row, Side, Slot, Step};
 
-use super::{Execution, Finished, Job};
+use super::finish::Finished;
+use super::{Execution, Job};
 use crate::journal::Ahead;
 use crate::plan::{Phase, Plan};
 
