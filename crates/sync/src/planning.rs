@@ -292,7 +292,7 @@ impl<'a> Planner<'a> {
                 }
                 let parent = moved.to.parent().filter(|parent| !parent.is_root());
                 shift.late = match parent {
-                    Some(parent) => self.free(&moved, &parent, scope).await?,
+                    Some(parent) => !self.is_dir(moved.side.other(), &parent, scope).await?,
                     None => false,
                 };
             }
@@ -330,11 +330,13 @@ impl<'a> Planner<'a> {
         let Some(parent) = to.parent().filter(|parent| !parent.is_root()) else {
             return Ok(false);
         };
-        let is_dir = async |side: Side, path: &RelPath| {
-            let found = self.sides[side].find(path, scope).await?;
-            Ok::<_, Fault>(found.is_some_and(|found| found.entry.is_dir()))
-        };
-        Ok(!is_dir(moved.side.other(), &parent).await? && is_dir(moved.side, &moved.from).await?)
+        Ok(!self.is_dir(moved.side.other(), &parent, scope).await?
+            && self.is_dir(moved.side, &moved.from, scope).await?)
+    }
+
+    async fn is_dir(&self, side: Side, path: &RelPath, scope: &Scope) -> Result<bool> {
+        let found = self.sides[side].find(path, scope).await?;
+        Ok(found.is_some_and(|found| found.entry.is_dir()))
     }
 
     /// Nothing of any kind stands at `to` on the side that is to follow.

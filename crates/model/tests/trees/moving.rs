@@ -52,7 +52,8 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
         let to = shift.to.slot.path();
         if shift.to.other == Standing::Follows {
             let parent = to.parent().filter(|parent| !parent.is_root());
-            shift.late = parent.is_some_and(|parent| free(shift.side(), &parent));
+            let stands = |dir: RelPath| world.sides[shift.side().other()].contains_key(&Slot::of(&dir, true));
+            shift.late = parent.is_some_and(|parent| !stands(parent));
         }
         (shift.to.other != Standing::Follows || free(shift.side(), &to)).then_some(shift)
     };
