@@ -27,7 +27,7 @@ pub struct Classes {
     pub xattrs: bool,
     /// POSIX ACLs.
     pub acls: bool,
-    /// Groups of names that are one file.
+    /// Groups of names that are one file: kept as one file, or only told of (see `Profile::second_names`).
     pub links: bool,
     /// The time of status change is part of a file's identity.
     pub ctime: bool,
@@ -85,6 +85,8 @@ pub struct Profile {
     pub renames: bool,
     /// Two names can be exchanged in one step.
     pub exchanges: bool,
+    /// A file can have several names, which share its bytes and attributes. Where not, each name of a group has its own.
+    pub second_names: bool,
     /// A write can be conditional on what is there.
     pub conditional: bool,
     /// A tag outlives a rename (an inode), so that moves are known by it.

@@ -345,7 +345,7 @@ impl Session {
     ) -> Result<Report> {
         let begun = self.begin()?;
         self.recover().await?;
-        let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(Moves::default()), false)?;
+        let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(Moves::default()), None)?;
         let mut settled = Vec::new();
         for open in &open {
             let kept = keep_of(open, keep);

@@ -49,7 +49,8 @@ pub struct Tally {
 /// A plan as it grows.
 pub struct Draft<'a> {
     rows: Box<dyn Sort>,
-    links: bool,
+    /// Where names of one file stay together: on which sides they share its bytes and attributes.
+    links: Option<Pair<bool>>,
     /// Directories that move before anything is copied.
     pub moves: Arc<Moves>,
     base: &'a Base,
@@ -79,8 +80,13 @@ struct Circle {
 }
 
 impl<'a> Draft<'a> {
-    /// An empty plan; with `links`, names of one file stay together.
-    pub fn new(shelf: &dyn Shelf, base: &'a Base, moves: Arc<Moves>, links: bool) -> Result<Self> {
+    /// An empty plan; with `links`, names of one file stay together, on these sides as one file.
+    pub fn new(
+        shelf: &dyn Shelf,
+        base: &'a Base,
+        moves: Arc<Moves>,
+        links: Option<Pair<bool>>,
+    ) -> Result<Self> {
         Ok(Self {
             rows: shelf.sorter()?,
             links,
@@ -100,7 +106,7 @@ impl<'a> Draft<'a> {
 
     /// Where a step comes in the order.
     fn key(&self, slot: &Slot, step: &Step) -> Vec<u8> {
-        let phase = Phase::of(step, &self.moves, self.links, &self.made);
+        let phase = Phase::of(step, &self.moves, self.links.is_some(), &self.made);
         key(phase, slot, Some(step), &self.moves)
     }
 
@@ -127,7 +133,7 @@ impl<'a> Draft<'a> {
         self.conflicts.push(conflict);
     }
 
-    /// True when attributes are to be set on, or taken from, a file that this plan sets under another name: what holds
+    /// True when attributes are to be set on, or taken from, a file that this plan sets under another name of it: what holds
     /// for that name is then no longer what was seen, and the next run decides. Two names of one file, each with what the
     /// base says of it, would for ever be given each other's attributes.
     fn crosses(&mut self, settle: &Settle) -> bool {
@@ -135,8 +141,9 @@ impl<'a> Draft<'a> {
         let Some(row) = settle.row.as_ref().filter(|_| only_attributes) else {
             return false;
         };
+        let shared = self.links.unwrap_or_default();
         let names = Pair::each(|side| match row[side].as_ref().map(|seen| &seen.entry) {
-            Some(Entry::File(_, _, Some(link))) => Some((side, link.0)),
+            Some(Entry::File(_, _, Some(link))) if shared[side] => Some((side, link.0)),
             _ => None,
         });
         let mut both = Side::BOTH.iter().filter_map(|&side| names[side]);
@@ -173,7 +180,7 @@ impl<'a> Draft<'a> {
             tally.removals += u64::from(step.action == Action::Remove && old_leaf);
             tally.overwrites += u64::from(step.action == Action::Update && old_leaf);
         }
-        if self.links {
+        if self.links.is_some() {
             self.note_member(&settle)?;
         }
         let Settle {

@@ -115,7 +115,11 @@ impl<'a> Planner<'a> {
         } else {
             Box::new(rows.map(|row| row.and_then(|(slot, triple)| unpack(slot, &triple))))
         };
-        let mut draft = Draft::new(self.shelf, self.base, moves.clone(), rule.classes.links)?;
+        let shared = rule
+            .classes
+            .links
+            .then(|| Pair::each(|side| self.sides[side].profile().second_names));
+        let mut draft = Draft::new(self.shelf, self.base, moves.clone(), shared)?;
         draft.conflicts.append(&mut conflicts);
         moves
             .chains

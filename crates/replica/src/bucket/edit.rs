@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use syncline_model::{
-    Change, Content, Entry, Fault, From, Kind, Meta, Observation, RelPath, Result, Sameness, Slot, Tag,
+    Change, Content, Entry, Fault, From, Kind, LinkId, Meta, Observation, RelPath, Result, Sameness, Slot,
+    Tag,
 };
 use syncline_store::{Blob, Cond, Key};
 
 use super::put::Drafted;
-use super::row::Row;
+use super::row::{self, Row};
 use super::{Shared, blobs, intents, lock, metadata, put, trash, uploads};
 use crate::seam::{Applied, Body, Durability, Edit, EditOptions, Staged};
 
@@ -226,6 +227,30 @@ impl BucketEdit {
         Ok(())
     }
 
+    /// The group that names which this run writes of one file of the other side belong to. Names of one group have the same bytes: what a
+    /// broken run has left of another content is none of it.
+    pub(super) fn regroup(&self, entry: &mut Entry) {
+        let Entry::File(_, content, group) = entry else {
+            return;
+        };
+        *group = group.zip(content.digest).map(|(theirs, digest)| {
+            let mut hasher = blake3::Hasher::new();
+            for part in [self.shared.options.device.as_bytes(), self.options.run.as_bytes()] {
+                hasher.update(part).update(&[0]);
+            }
+            hasher.update(&theirs.0.to_le_bytes()).update(&digest.0);
+            number_of(&hasher.finalize())
+        });
+    }
+
+    /// The same for a name that joins the file at `from`, which is in no group yet.
+    pub(super) fn group_with(&self, from: &RelPath, entry: &mut Entry) {
+        if row::group(entry).is_none() {
+            row::set_group(entry, Some(number_of(&blake3::hash(from.as_bytes()))));
+        }
+        self.regroup(entry);
+    }
+
     /// Remembers what now stands at `path` and reports it as the next scan will.
     pub(super) fn record(
         &self,
@@ -236,13 +261,12 @@ impl BucketEdit {
     ) -> Result<Observation> {
         let slot = Slot::of(path, false);
         let md5 = blobs::md5_of(&*self.shared.store, &blob);
-        if let Entry::File(_, content, link) = &mut entry {
+        if let Entry::File(_, content, _) = &mut entry {
             *content = Content {
                 size: blob.size,
                 digest: content.digest,
                 md5: md5.or(content.md5),
             };
-            *link = None;
         }
         let row = Row {
             slot: slot.clone(),
@@ -341,6 +365,12 @@ impl BucketEdit {
         });
         Ok(carry_over(&entry, row.as_ref()))
     }
+}
+
+fn number_of(hash: &blake3::Hash) -> LinkId {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    LinkId(u64::from_le_bytes(first))
 }
 
 /// The attributes of `new`, completed with what `old` has and `new` does not speak of.

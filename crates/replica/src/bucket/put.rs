@@ -13,7 +13,7 @@ use syncline_store::{Blob, Cond, Draft, Key};
 
 use super::blobs::{self, STAGE, copy, write_whole};
 use super::edit::{BucketEdit, beside, carry_over};
-use super::row::Row;
+use super::row::{Row, group, set_group};
 use super::{Shared, kept, lock, metadata, trash, uploads};
 use crate::seam::{Applied, Body, Staged};
 
@@ -187,6 +187,7 @@ pub(super) async fn publish(
         content.learn(staged);
         content.size = staged.size;
     }
+    edit.regroup(&mut entry);
     let drafted = match drafted {
         Some(drafted) => drafted,
         None => Drafted::Whole(stand_in(&entry)),
@@ -319,9 +320,21 @@ pub(super) async fn transfer(
     });
     let mut entry = carry_over(&carry_over(new, Some(&found)), row.as_ref());
     // What others put beside an object of theirs stays with it.
-    let kept = ours.map(|_| beside(shared, &entry));
+    let kept = ours.as_ref().map(|_| beside(shared, &entry));
     if let (Some(content), Some(known)) = (entry.content_mut(), found.entry.content()) {
         content.learn(known);
+    }
+    match ours.as_ref().and_then(|row| group(&row.entry)) {
+        None if !gone => {
+            edit.group_with(from, &mut entry);
+            if let Some(mut row) = ours {
+                // The name that others join is of the group from now on.
+                set_group(&mut row.entry, group(&entry));
+                (row.generation, row.names) = (shared.generation(), None);
+                shared.tables.put(&row.slot.clone(), Some(&row))?;
+            }
+        }
+        known => set_group(&mut entry, known),
     }
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
     let written = copy(&*shared.store, &source, &found.tag, &key, cond, kept).await;
@@ -379,7 +392,9 @@ pub(super) async fn restore(edit: &BucketEdit, change: &Change, at: &TrashRef) -
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
     match kept.copy_to(&*shared.store, &key, cond, new_beside).await {
         Ok(blob) => {
-            let now = edit.record(&change.path, was.as_ref(), new.clone(), blob)?;
+            let mut entry = new.clone();
+            edit.regroup(&mut entry);
+            let now = edit.record(&change.path, was.as_ref(), entry, blob)?;
             Ok(Applied {
                 now: Some(now),
                 trashed,
@@ -424,7 +439,9 @@ pub(super) async fn attributes(edit: &BucketEdit, change: &Change) -> Result<App
         Slot::of(&change.path, false),
         blobs::md5_of(&*shared.store, &blob),
     );
-    let ours = shared.tables.lookup(&slot, Some((&blob, md5))).await?.is_some();
+    let row = shared.tables.lookup(&slot, Some((&blob, md5))).await?;
+    let ours = row.is_some();
+    set_group(&mut entry, row.and_then(|row| group(&row.entry)));
     let newer = entry.meta().and_then(|meta| meta.mtime) != old.entry.meta().and_then(|meta| meta.mtime);
     let was = blob.tag.clone();
     let caps = shared.store.caps();

@@ -3,7 +3,9 @@
 //! Invariant: decoding takes any bytes, allocates no more than they hold, and answers only for a table whose digest, order and every
 //! length are right.
 
-use syncline_model::{Content, Digest, Entry, Fault, Kind, Meta, Owner, Result, Slot, Special, Tag, Time};
+use syncline_model::{
+    Content, Digest, Entry, Fault, Kind, LinkId, Meta, Owner, Result, Slot, Special, Tag, Time,
+};
 use syncline_store::Blob;
 
 use super::accounts::Names;
@@ -118,7 +120,8 @@ fn encode_row(row: &Row, out: &mut Vec<u8>) {
         | flag(XATTRS, meta.xattrs.is_some())
         | flag(DIGEST, digest.is_some())
         | flag(MD5, row.md5.is_some())
-        | flag(OWNER_NAMES, row.names.is_some());
+        | flag(OWNER_NAMES, row.names.is_some())
+        | flag(LINK_GROUP, group(&row.entry).is_some());
     out.push(kind_code(&row.entry));
     out.extend_from_slice(&flags.to_le_bytes());
     put_bytes(out, if let Tag::Store(tag) = &row.tag { tag } else { b"" });
@@ -156,6 +159,22 @@ fn encode_row(row: &Row, out: &mut Vec<u8>) {
     if let Some(names) = &row.names {
         put_bytes(out, &names.user);
         put_bytes(out, &names.group);
+    }
+    out.extend(group(&row.entry).iter().flat_map(|group| group.0.to_le_bytes()));
+}
+
+/// The group of names of one file that an entry belongs to.
+pub fn group(entry: &Entry) -> Option<LinkId> {
+    match entry {
+        Entry::File(_, _, group) => *group,
+        _ => None,
+    }
+}
+
+/// Says which group an entry belongs to.
+pub fn set_group(entry: &mut Entry, to: Option<LinkId>) {
+    if let Entry::File(_, _, group) = entry {
+        *group = to;
     }
 }
 
@@ -269,11 +288,13 @@ fn decode_row(slot: Slot, from: &mut Reader<'_>) -> Result<Row> {
     } else {
         None
     };
-    if has(LINK_GROUP) {
-        from.array::<8>()?;
-    }
+    let group = if has(LINK_GROUP) {
+        Some(LinkId(u64::from_le_bytes(from.array()?)))
+    } else {
+        None
+    };
     let entry = match kind {
-        0 => Entry::File(meta, Content { size, digest, md5 }, None),
+        0 => Entry::File(meta, Content { size, digest, md5 }, group),
         1 => Entry::Dir(meta),
         2 => Entry::Link(meta, target.into()),
         3 => Entry::Special(meta, Special::Fifo),

@@ -20,7 +20,7 @@ use super::blobs::{self, LAST, OWN, is_own};
 use super::metadata::{self, Metadata, Stands};
 use super::overlay::Listed as Judged;
 use super::pile::{Item, Items, Pile};
-use super::row::Row;
+use super::row::{Row, set_group};
 use super::tables::{RowStream, choose};
 use super::{Shared, lock};
 use crate::seam::Walk;
@@ -389,6 +389,9 @@ pub(super) fn observe(blob: &Blob, md5: Option<[u8; 16]>, row: Option<Row>, clas
     }
     if let Some(meta) = entry.meta_mut() {
         keep_classes(meta, classes);
+    }
+    if !classes.links {
+        set_group(&mut entry, None);
     }
     Observation {
         entry,

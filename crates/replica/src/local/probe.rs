@@ -73,6 +73,7 @@ impl Found {
             normalises: self.normalises,
             renames: !read_only,
             exchanges: self.exchanges,
+            second_names: true,
             conditional: self.exchanges,
             stable_ids: self.stable_ids || read_only,
             time_step: self.time_step.max(1),

@@ -139,6 +139,7 @@ impl Many {
             renames: true,
             exchanges: true,
             conditional: true,
+            second_names: true,
             stable_ids: true,
             time_step: 1,
             batch_durable: true,
