@@ -15,7 +15,7 @@ const MORE: u64 = 48 << 20;
 
 #[test]
 #[ignore = "takes a minute: make soak"]
-fn memory_does_not_grow_with_the_number_of_entries() {
+fn s39_memory_does_not_grow_with_the_number_of_entries() {
     let exe = Path::new(env!("CARGO_BIN_EXE_memory-rig"));
     let dirs = [FEW, MANY].map(|entries| (entries, tempfile::tempdir().unwrap()));
     let cases = Case::ALL.map(|case| {
