@@ -78,7 +78,7 @@ def no_change(a):
     case, home = Case(a), f"{a.work}/unison.home"
     timed(a.binary, "sync", src, dst, "--state", state, "-q")
     timed(a.binary, "sync", src, dst, "--state", state, "-q")
-    unison = ["unison", src, dst, "-batch", "-auto", "-silent", "-times", "-perms", "-1"]
+    unison = ["unison", src, dst, "-batch", "-auto", "-silent", "-times", "-perms", "-1", "-ignore", "Path .syncline"]
     os.makedirs(home, exist_ok=True)
     if not a.no_unison:
         timed(*unison, env={"UNISON": home}, ok=(0, 1))
@@ -194,9 +194,10 @@ def bucket(a):
             settle()
             down.add("syncline", timed(a.binary, "sync", back, target, "--state", back_state, "--jobs", "16", "-q", env=creds))
             settle()
-            down.add("rclone copy", timed(*rclone, f":s3:theirs/t{n}", back2, env=creds))
+            fetched = " ".join([*rclone, f":s3:theirs/t{n}", back2])
+            down.add("rclone copy + sync -f", timed("sh", "-c", f"{fetched} && sync -f {back2}", env=creds))
         up.show("bucket-up", "server's word", {"rclone copy": 0.7})
-        down.show("bucket-down", "ours durable at exit", {"rclone copy": 0.7})
+        down.show("bucket-down", "durable at exit", {"rclone copy + sync -f": 0.7})
     finally:
         server.kill()
     a.rubbish.append(data)

@@ -240,7 +240,7 @@ impl Files {
         let dir = self.disk.open_dir(above, name)?;
         let mut names = Vec::new();
         self.disk.list(&dir, &mut |found| {
-            names.push(found.name);
+            names.push(found.name.to_vec());
             true
         })?;
         for below in names {
@@ -258,7 +258,7 @@ impl Files {
         let mut names = Vec::new();
         self.disk
             .list(&dir, &mut |found| {
-                names.push(found.name.into_vec());
+                names.push(found.name.to_vec());
                 true
             })
             .map_err(|fault| located(fault, path))?;

@@ -35,7 +35,7 @@ impl Replaced {
 /// Joins what is known of one slot. `None`: nothing changed. With `checksum` no tag of a file proves anything; with `keep` nothing is left
 /// out.
 pub fn join(
-    slot: Slot,
+    slot: &Slot,
     base: Option<Row>,
     mut now: Pair<Option<Observation>>,
     rule: &Rule,
@@ -48,13 +48,13 @@ pub fn join(
         clean &= unchanged(before, now[side].as_mut(), checksum);
     }
     let apart = now.left.is_some() != now.right.is_some();
-    let matters = keep || (rule.mode == Mode::Mirror && apart) || is_copy(&slot);
+    let matters = keep || (rule.mode == Mode::Mirror && apart) || is_copy(slot);
     if clean && !matters {
         return None;
     }
     let now = Pair::each(|side| now[side].take().map(|seen| Located { seen, at: None }));
     Some(Triple {
-        slot,
+        slot: slot.clone(),
         base,
         was: None,
         now,

@@ -154,10 +154,10 @@ pub struct Space {
 }
 
 /// A name that `list` found and what the directory says it is, if it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
     /// The name.
-    pub name: Box<[u8]>,
+    pub name: &'a [u8],
     /// Its kind, unless the file system leaves that to `stat`.
     pub dir: Option<bool>,
 }
@@ -175,7 +175,7 @@ pub trait Disk: Send + std::marker::Sync + 'static {
     /// Opens the directory `name` in `at`. `Changed` if it is no directory.
     fn open_dir(&self, at: &Self::Dir, name: &[u8]) -> Result<Self::Dir>;
     /// Calls `each` with every name but `.` and `..`, in no order; stops when it returns false.
-    fn list(&self, dir: &Self::Dir, each: &mut dyn FnMut(Found) -> bool) -> Result<()>;
+    fn list(&self, dir: &Self::Dir, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<()>;
     /// What stands at `name`; at the handle itself when `name` is empty.
     fn stat(&self, at: &Self::Dir, name: &[u8]) -> Result<Stat>;
     /// Opens a file: `write` creates it anew (mode 0600, `Exists` if the name is taken), else for reading.

@@ -7,10 +7,11 @@ mod attrs;
 mod fault;
 mod root;
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::fs::{
     self, AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom,
@@ -27,7 +28,7 @@ pub(crate) use fault::kind as errno_kind;
 use fault::{fault, of_kind, plain};
 
 /// Bytes that one `getdents64` may fill.
-const LISTING: usize = 128 << 10;
+const LISTING: usize = 32 << 10;
 /// `statfs` magic of btrfs, whose subvolumes number their inodes each for itself.
 const BTRFS: u64 = 0x9123_683E;
 
@@ -40,27 +41,17 @@ pub struct OsDisk {
 
 /// A held directory.
 #[derive(Debug, Clone)]
-pub struct OsDir(Arc<DirHandle>);
-
-#[derive(Debug)]
-struct DirHandle {
-    fd: OwnedFd,
-    /// Held while a listing uses the handle's own position; a second listing at once opens its own.
-    position: Mutex<()>,
-}
+pub struct OsDir(Arc<OwnedFd>);
 
 impl OsDir {
     fn new(fd: OwnedFd) -> Self {
-        Self(Arc::new(DirHandle {
-            fd,
-            position: Mutex::new(()),
-        }))
+        Self(Arc::new(fd))
     }
 }
 
 impl AsFd for OsDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -145,10 +136,10 @@ fn statx(fd: BorrowedFd<'_>, name: &[u8], what: &str) -> Result<Stat> {
     Ok(stat_of(&stat))
 }
 
-/// Lists through `fd`, whose position this call owns.
-fn list_through(fd: BorrowedFd<'_>, each: &mut dyn FnMut(Found) -> bool) -> rustix::io::Result<()> {
-    let mut buf: Vec<u8> = Vec::with_capacity(LISTING);
-    let mut entries = RawDir::new(fd, buf.spare_capacity_mut());
+/// Lists through `fd`, from where it stands.
+fn list_through(fd: BorrowedFd<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> rustix::io::Result<()> {
+    let mut buf = [MaybeUninit::uninit(); LISTING];
+    let mut entries = RawDir::new(fd, &mut buf);
     while let Some(entry) = entries.next() {
         let entry = match entry {
             Err(Errno::INTR) => continue,
@@ -162,10 +153,7 @@ fn list_through(fd: BorrowedFd<'_>, each: &mut dyn FnMut(Found) -> bool) -> rust
             FileType::Unknown => None,
             kind => Some(kind == FileType::Directory),
         };
-        if !each(Found {
-            name: name.into(),
-            dir,
-        }) {
+        if !each(Found { name, dir }) {
             break;
         }
     }
@@ -223,15 +211,12 @@ impl Disk for OsDisk {
             .map_err(|errno| fault(errno, "open directory", name))
     }
 
-    fn list(&self, dir: &OsDir, each: &mut dyn FnMut(Found) -> bool) -> Result<()> {
-        let failed = |errno| fault(errno, "list directory", b"");
-        if let Ok(_own) = dir.0.position.try_lock() {
-            fs::seek(dir, SeekFrom::Start(0)).map_err(failed)?;
-            return list_through(dir.as_fd(), each).map_err(failed);
-        }
+    fn list(&self, dir: &OsDir, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<()> {
+        // Through a handle of its own, which has a position of its own. Closed at once: ext4 keeps what it read with it.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let again = retry_on_intr(|| fs::openat(dir, c".", flags, Mode::empty())).map_err(failed)?;
-        list_through(again.as_fd(), each).map_err(failed)
+        retry_on_intr(|| fs::openat(dir, c".", flags, Mode::empty()))
+            .and_then(|own| list_through(own.as_fd(), each))
+            .map_err(|errno| fault(errno, "list directory", b""))
     }
 
     fn stat(&self, at: &OsDir, name: &[u8]) -> Result<Stat> {

@@ -446,7 +446,7 @@ fn names_of_any_bytes_are_listed_as_they_are() {
     g.disk
         .list(&g.root, &mut |found| {
             assert_ne!(found.dir, Some(true));
-            seen.push(found.name.into_vec());
+            seen.push(found.name.to_vec());
             true
         })
         .unwrap();

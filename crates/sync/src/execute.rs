@@ -35,6 +35,7 @@ use room::{Unmade, Waiting};
 use times::Touched;
 
 pub use hands::Hands;
+pub(crate) use moved::Renamed;
 pub use room::Room;
 
 use finish::Finished;
@@ -79,7 +80,7 @@ pub struct Execution<'a> {
     failed: Spill<()>,
     touched: Touched,
     /// Names in the base that became others in this run, in order.
-    renamed: Vec<(RelPath, RelPath)>,
+    renamed: Renamed,
     /// New names of directories that did not move: nothing can be done below them.
     unmoved: Vec<RelPath>,
     /// Directories that could not be made for want of room.
@@ -155,7 +156,7 @@ impl<'a> Execution<'a> {
             parts: HashMap::new(),
             failed: Spill::new(base, Spilt::Failed),
             touched: Touched::new(touched),
-            renamed: Vec::new(),
+            renamed: Renamed::default(),
             unmoved: Vec::new(),
             unmade: Unmade::new(),
             waiting: Pair::default(),

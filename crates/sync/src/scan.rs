@@ -2,6 +2,7 @@
 //!
 //! Invariant: a stream that ends with an error ends the run: nothing is concluded from half a listing.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 
@@ -27,9 +28,8 @@ struct Feed {
     walk: Prefetched<Vec<Seen>>,
     /// Directories that lead to where the walk begins, in order.
     above: VecDeque<Seen>,
-    batch: Peekable<std::vec::IntoIter<Seen>>,
+    batch: std::vec::IntoIter<Seen>,
     done: bool,
-    last: Option<Slot>,
     counts: Seenings,
 }
 
@@ -44,11 +44,11 @@ pub struct Seenings {
 
 impl Feed {
     async fn fill(&mut self) -> Result<()> {
-        while !self.done && self.batch.peek().is_none() {
+        while !self.done && self.slot().is_none() {
             match self.walk.next().await? {
-                Some(batch) => self.batch = self.with_above(batch).into_iter().peekable(),
+                Some(batch) => self.batch = self.with_above(batch).into_iter(),
                 None if self.above.is_empty() => self.done = true,
-                None => self.batch = Vec::from(std::mem::take(&mut self.above)).into_iter().peekable(),
+                None => self.batch = Vec::from(std::mem::take(&mut self.above)).into_iter(),
             }
         }
         Ok(())
@@ -66,21 +66,16 @@ impl Feed {
         batch
     }
 
-    fn take(&mut self) -> Result<Option<Seen>> {
-        let Some(seen) = self.batch.next() else {
-            return Ok(None);
-        };
-        if self.last.as_ref().is_some_and(|last| *last >= seen.slot) {
-            return Err(Fault::new(
-                Kind::Corrupt,
-                "scan: a name is out of order",
-                &seen.slot,
-            ));
-        }
-        self.last = Some(seen.slot.clone());
+    /// The slot that comes next.
+    fn slot(&self) -> Option<&Slot> {
+        self.batch.as_slice().first().map(|seen| &seen.slot)
+    }
+
+    fn take(&mut self) -> Option<Seen> {
+        let seen = self.batch.next()?;
         self.counts.entries += 1;
         self.counts.leaves += u64::from(!seen.slot.is_dir() && !seen.what.entry.is_opaque());
-        Ok(Some(seen))
+        Some(seen)
     }
 }
 
@@ -110,6 +105,7 @@ pub struct Join<'r> {
     only: Vec<RelPath>,
     feeds: Pair<Feed>,
     base: Peekable<BaseRows>,
+    last: Option<Slot>,
     dirty_dirs: Vec<Slot>,
     replaced: Replaced,
 }
@@ -132,9 +128,8 @@ impl<'r> Join<'r> {
                 (walk, batch)
             }),
             above,
-            batch: Vec::new().into_iter().peekable(),
+            batch: Vec::new().into_iter(),
             done: false,
-            last: None,
             counts: Seenings::default(),
         };
         let walks = Pair::new(sides.left.scan(scope).await?, sides.right.scan(scope).await?);
@@ -156,6 +151,7 @@ impl<'r> Join<'r> {
             only: scope.only.clone(),
             feeds: Pair::new(feed(left, on_the_way.left), feed(right, on_the_way.right)),
             base: rows.peekable(),
+            last: None,
             dirty_dirs: Vec::new(),
             replaced: Replaced::default(),
         })
@@ -178,58 +174,59 @@ impl<'r> Join<'r> {
         while dirty.len() < limit && looked < 65_536 {
             self.feeds.left.fill().await?;
             self.feeds.right.fill().await?;
-            let ready = |feed: &mut Feed| feed.done || feed.batch.peek().is_some();
-            while dirty.len() < limit && ready(&mut self.feeds.left) && ready(&mut self.feeds.right) {
+            let ready = |feed: &Feed| feed.done || feed.slot().is_some();
+            while dirty.len() < limit && ready(&self.feeds.left) && ready(&self.feeds.right) {
                 looked += 1;
-                match self.step()? {
-                    Some(found) => dirty.extend(found),
-                    None => return Ok((!dirty.is_empty()).then_some(dirty)),
+                if !self.step(&mut dirty)? {
+                    return Ok((!dirty.is_empty()).then_some(dirty));
                 }
             }
         }
         Ok(Some(dirty))
     }
 
-    /// Looks at the lowest slot. `None`: all three have ended.
-    fn step(&mut self) -> Result<Option<Option<Triple>>> {
+    /// Looks at the lowest slot; puts it to `dirty` when it is not as it was. False when all three have ended.
+    fn step(&mut self, dirty: &mut Vec<Triple>) -> Result<bool> {
         if let Some(Err(_)) = self.base.peek() {
             return Err(self.base.next().and_then(Result::err).unwrap_or_else(out_of_step));
         }
-        let base = self
-            .base
-            .peek()
-            .and_then(|row| row.as_ref().ok())
-            .map(|(slot, ..)| slot);
-        let left = self.feeds.left.batch.peek().map(|seen| &seen.slot);
-        let right = self.feeds.right.batch.peek().map(|seen| &seen.slot);
-        let Some(slot) = [base, left, right].into_iter().flatten().min().cloned() else {
-            return Ok(None);
+        let base = match self.base.peek() {
+            Some(Ok((slot, ..))) => Some(slot),
+            _ => None,
         };
-        let (in_base, in_left, in_right) = (base == Some(&slot), left == Some(&slot), right == Some(&slot));
-        let (row, was) = match self.base.next_if(|_| in_base).transpose()? {
-            Some((_, row, was)) => (Some(row), was),
-            None => (None, None),
-        };
-        let left = if in_left {
-            self.feeds.left.take()?.map(|seen| seen.what)
-        } else {
-            None
-        };
-        let right = if in_right {
-            self.feeds.right.take()?.map(|seen| seen.what)
-        } else {
-            None
-        };
-        if !self.in_scope(&slot) {
-            return Ok(Some(None));
+        let heads = [base, self.feeds.left.slot(), self.feeds.right.slot()];
+        let [in_base, in_left, in_right] = lowest(heads);
+        let (mut row, mut was, mut slot) = (None, None, None);
+        if in_base && let Some((at, known, before)) = self.base.next().transpose()? {
+            (row, was, slot) = (Some(known), before, Some(at));
         }
-        let now = Pair::new(left, right);
-        let keep = self.replaced.around(&slot, row.as_ref(), &now);
-        let triple = match was {
-            None => join(slot, row, now, self.rule, self.checksum, keep),
-            Some(was) => Some(respelt(slot, row, was, now, self.rule, self.checksum)),
+        let mut now = Pair::new(None, None);
+        for (side, there) in [(Side::Left, in_left), (Side::Right, in_right)] {
+            if there && let Some(seen) = self.feeds[side].take() {
+                now[side] = Some(seen.what);
+                slot = Some(seen.slot);
+            }
+        }
+        let Some(slot) = slot else {
+            return Ok(false);
         };
-        Ok(Some(triple.filter(|triple| self.matters(triple))))
+        if self.last.as_ref().is_some_and(|last| *last >= slot) {
+            return Err(Fault::new(Kind::Corrupt, "scan: a name is out of order", &slot));
+        }
+        if self.in_scope(&slot) {
+            let keep = self.replaced.around(&slot, row.as_ref(), &now);
+            let triple = match was {
+                None => join(&slot, row, now, self.rule, self.checksum, keep),
+                Some(was) => Some(respelt(&slot, row, was, now, self.rule, self.checksum)),
+            };
+            if let Some(triple) = triple
+                && self.matters(&triple)
+            {
+                dirty.push(triple);
+            }
+        }
+        self.last = Some(slot);
+        Ok(true)
     }
 
     /// Below `--only`, or on the way there.
@@ -268,7 +265,7 @@ impl<'r> Join<'r> {
 
 /// What the base has under another spelling goes on in any case: its row has to move.
 fn respelt(
-    slot: Slot,
+    slot: &Slot,
     row: Option<Row>,
     was: Slot,
     now: Pair<Option<Observation>>,
@@ -276,9 +273,9 @@ fn respelt(
     checksum: bool,
 ) -> Triple {
     let located = Pair::each(|side| now[side].clone().map(|seen| Located { seen, at: None }));
-    let changed = join(slot.clone(), row.clone(), now, rule, checksum, false);
-    let triple = changed.unwrap_or(Triple {
-        slot,
+    let changed = join(slot, row.clone(), now, rule, checksum, false);
+    let triple = changed.unwrap_or_else(|| Triple {
+        slot: slot.clone(),
         base: row,
         was: None,
         now: located,
@@ -291,6 +288,25 @@ fn respelt(
         }),
         ..triple
     }
+}
+
+/// Which of the streams stand at the lowest slot.
+fn lowest(heads: [Option<&Slot>; 3]) -> [bool; 3] {
+    let mut found = [false; 3];
+    let mut low: Option<&Slot> = None;
+    for (at, head) in heads.into_iter().enumerate() {
+        let Some(head) = head else { continue };
+        match low.map_or(Ordering::Less, |low| head.cmp(low)) {
+            Ordering::Less => {
+                found = [false; 3];
+                low = Some(head);
+            }
+            Ordering::Equal => {}
+            Ordering::Greater => continue,
+        }
+        found[at] = true;
+    }
+    found
 }
 
 fn out_of_step() -> Fault {

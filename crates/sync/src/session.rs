@@ -7,13 +7,12 @@ use std::time::Duration;
 use syncline_model::guard::{Cause, Reason, Verdict};
 use syncline_model::{
     Clash, Classes, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
-    Was,
 };
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
 use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
-use crate::execute::{Execution, Hands, Held, Room};
+use crate::execute::{Execution, Hands, Held, Renamed, Room};
 use crate::guarding::Answers;
 use crate::journal::{self, Journal};
 use crate::plan::{Draft, Phase, Plan};
@@ -422,7 +421,7 @@ impl Session {
     /// is left is left in the batch that writes the new one.
     async fn remember_agreed(&self, draft: Draft<'_>, trust: Trust, options: &Options) -> Result<()> {
         let mut plan = draft.finish()?;
-        let mut rows = Vec::new();
+        let (mut rows, mut renamed) = (Vec::new(), Renamed::default());
         loop {
             let item = plan.next()?;
             if item.is_none() || rows.len() >= BATCH_ROWS {
@@ -433,11 +432,14 @@ impl Session {
                 self.base.write(rows)?;
             }
             let Some((phase, item)) = item else { return Ok(()) };
-            let Some((row, was)) = item.sole.filter(|_| phase != Phase::Behind) else {
+            if phase == Phase::Behind {
+                renamed.follow(&self.base, item)?;
                 continue;
-            };
+            }
+            let Some((row, was)) = item.sole else { continue };
             let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
-            rows.extend(was.and_then(Was::vacated).map(|was| (was, None)));
+            let left = was.and_then(|was| renamed.left(was, &item.slot));
+            rows.extend(left.map(|left| (left, None)));
             rows.push((item.slot, row));
         }
     }

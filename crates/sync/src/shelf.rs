@@ -182,9 +182,9 @@ impl<D: Disk> Shelf for DiskShelf<D> {
 
     fn runs(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        self.disk.list(&self.sub("runs")?, &mut |found: Found| {
+        self.disk.list(&self.sub("runs")?, &mut |found: Found<'_>| {
             if !found.name.starts_with(b".") {
-                names.push(String::from_utf8_lossy(&found.name).into_owned());
+                names.push(String::from_utf8_lossy(found.name).into_owned());
             }
             true
         })?;

@@ -85,7 +85,7 @@ impl<D: Disk> Ground<'_, D> {
         let mut names = Vec::new();
         self.disk
             .list(dir, &mut |found| {
-                names.push(found.name.into_vec());
+                names.push(found.name.to_vec());
                 true
             })
             .unwrap();
@@ -195,7 +195,7 @@ fn each_kind_is_what_it_was_made_as<D: Disk>(g: &Ground<'_, D>) {
     g.disk
         .list(&g.root, &mut |found| {
             if found.dir == Some(true) {
-                dirs.push(found.name.into_vec());
+                dirs.push(found.name.to_vec());
             }
             true
         })

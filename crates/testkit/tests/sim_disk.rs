@@ -149,14 +149,14 @@ fn what_was_synced_survives_whatever_follows() {
         while let Some(dir) = stack.pop() {
             let mut names = Vec::new();
             disk.list(&dir, &mut |found| {
-                names.push(found);
+                names.push((found.name.to_vec(), found.dir));
                 true
             })
             .unwrap();
-            for found in names {
-                if found.dir == Some(true) {
-                    stack.push(disk.open_dir(&dir, &found.name).unwrap());
-                } else if &*found.name == b"kept" {
+            for (name, is_dir) in names {
+                if is_dir == Some(true) {
+                    stack.push(disk.open_dir(&dir, &name).unwrap());
+                } else if name == b"kept" {
                     let bytes = content(&disk, &dir, b"kept").unwrap();
                     assert!(bytes == vec![bytes[0]; 5000], "seed {seed}");
                     kept.insert(bytes[0]);
@@ -179,7 +179,7 @@ fn one_seed_is_one_outcome() {
         let mut names = Vec::new();
         let top = disk.top();
         disk.list(&top, &mut |found| {
-            names.push((found.name.clone(), content(&disk, &top, &found.name)));
+            names.push((found.name.to_vec(), content(&disk, &top, found.name)));
             true
         })
         .unwrap();

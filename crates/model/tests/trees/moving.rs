@@ -33,7 +33,7 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
         .filter_map(|triple| {
             let now = Pair::each(|side| triple.now[side].clone().map(|located| located.seen));
             let keep = replaced.around(&triple.slot, triple.base.as_ref(), &now);
-            diff::join(triple.slot, triple.base, now, rule, false, keep)
+            diff::join(&triple.slot, triple.base, now, rule, false, keep)
         })
         .collect();
     let mut groups = BTreeMap::<Vec<u8>, Vec<Track>>::new();

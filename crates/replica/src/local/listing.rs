@@ -70,7 +70,7 @@ impl<D: Disk> Lister<D> {
         let mut rows = Vec::with_capacity(names.len_hint());
         let mut disordered = false;
         while let Some((name, was_dir)) = names.next()? {
-            if let Some(seen) = self.look(&at, dir, &name, was_dir)? {
+            if let Some(seen) = self.look(&at, dir, name, was_dir)? {
                 disordered |= seen.slot.is_dir() != was_dir;
                 rows.push(seen);
             }
@@ -93,11 +93,11 @@ impl<D: Disk> Lister<D> {
             let Some((name, was_dir)) = rest.names.next()? else {
                 break;
             };
-            let Some(mut seen) = self.look(&rest.at, rest.dir.as_ref(), &name, was_dir)? else {
+            let Some(mut seen) = self.look(&rest.at, rest.dir.as_ref(), name, was_dir)? else {
                 continue;
             };
             if seen.slot.is_dir() != was_dir {
-                seen.slot = slot(rest.dir.as_ref(), &name, was_dir)?;
+                seen.slot = slot(rest.dir.as_ref(), name, was_dir)?;
                 seen.what = unreadable(&Fault::new(
                     Kind::Changed,
                     "its kind changed while the directory was listed",
@@ -113,18 +113,19 @@ impl<D: Disk> Lister<D> {
         let disk = &self.routes.disk;
         let mut names = NamesBuilder::new(&self.scratch);
         let mut failed = None;
-        disk.list(&at.dir, &mut |found: Found| {
-            if top && self.view.hide_own && *found.name == *OWN_DIR.as_bytes() {
+        disk.list(&at.dir, &mut |found: Found<'_>| {
+            let name = found.name;
+            if top && self.view.hide_own && name == OWN_DIR.as_bytes() {
                 return true;
             }
             let is_dir = match found.dir {
                 Some(is_dir) => is_dir,
-                None => match disk.stat(&at.dir, &found.name) {
+                None => match disk.stat(&at.dir, name) {
                     Ok(stat) => stat.kind == Node::Dir,
                     Err(_) => false,
                 },
             };
-            match names.push(found.name, is_dir) {
+            match names.push(name, is_dir) {
                 Ok(()) => true,
                 Err(fault) => {
                     failed = Some(fault);
@@ -144,34 +145,31 @@ impl<D: Disk> Lister<D> {
         was_dir: bool,
     ) -> Result<Option<Seen>> {
         let listed = slot(dir, name, was_dir)?;
-        let opaque = |what| {
-            Ok(Some(Seen {
-                slot: listed.clone(),
-                what,
-            }))
-        };
         let own = self.view.hide_own && was_dir && name == OWN_DIR.as_bytes();
-        if own || self.view.filter.excludes(listed.path_bytes(), was_dir) {
+        // The walk comes here only through directories that take part.
+        if own || self.view.filter.excludes_itself(listed.path_bytes(), was_dir) {
             if syncline_model::zoo::on("excluded-is-deleted") {
                 return Ok(None);
             }
-            return opaque(Observation {
-                entry: Entry::Opaque(Why::Excluded),
-                tag: Tag::None,
-            });
+            return Ok(Some(excluded(listed)));
         }
         let spot = &at.spot;
         let stat = match self.routes.disk.stat(&spot.dir, name) {
             Ok(stat) => stat,
             Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
-            Err(fault) => return opaque(unreadable(&fault)),
+            Err(fault) => {
+                return Ok(Some(Seen {
+                    slot: listed,
+                    what: unreadable(&fault),
+                }));
+            }
         };
         if stat.kind == Node::Link && self.view.links != Links::Keep {
             return self.look_through(dir, name, listed);
         }
         let is_dir = stat.kind == Node::Dir;
         let now = if is_dir == was_dir {
-            listed.clone()
+            listed
         } else {
             slot(dir, name, is_dir)?
         };
@@ -187,11 +185,7 @@ impl<D: Disk> Lister<D> {
 
     fn look_through(&self, dir: Option<&Slot>, name: &[u8], listed: Slot) -> Result<Option<Seen>> {
         if self.view.links == Links::Skip {
-            let what = Observation {
-                entry: Entry::Opaque(Why::Excluded),
-                tag: Tag::None,
-            };
-            return Ok(Some(Seen { slot: listed, what }));
+            return Ok(Some(excluded(listed)));
         }
         let found = self.routes.stat(&listed.path(), true).and_then(|found| {
             let Some((at, real, stat)) = found else {
@@ -219,6 +213,14 @@ pub(crate) fn unreadable(why: &Fault) -> Observation {
         entry: Entry::Opaque(Why::Unreadable(why.into())),
         tag: Tag::None,
     }
+}
+
+fn excluded(slot: Slot) -> Seen {
+    let what = Observation {
+        entry: Entry::Opaque(Why::Excluded),
+        tag: Tag::None,
+    };
+    Seen { slot, what }
 }
 
 fn slot(dir: Option<&Slot>, name: &[u8], is_dir: bool) -> Result<Slot> {

@@ -2,9 +2,9 @@
 //!
 //! Invariant: a directory of any size takes a bounded amount of memory wherever something can be written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use syncline_model::path::cmp_names;
 use syncline_model::{Fault, Kind, Result};
 use syncline_store::sorter::Sorter;
 use syncline_store::{Disk, Rows};
@@ -42,33 +42,52 @@ impl<D: Disk> Scratch<D> {
     }
 }
 
-/// Takes names in any order.
+/// Takes names in any order. A name's key sorts as the name does in the order: a directory's ends with `/`.
 pub(crate) struct NamesBuilder<'a, D: Disk> {
     scratch: &'a Scratch<D>,
-    few: Vec<(Box<[u8]>, bool)>,
+    few: Few,
     many: Option<Sorter<D>>,
+}
+
+/// Keys one behind the other, and where each begins and ends.
+#[derive(Default)]
+struct Few {
+    keys: Vec<u8>,
+    spans: Vec<Range<usize>>,
 }
 
 impl<'a, D: Disk> NamesBuilder<'a, D> {
     pub fn new(scratch: &'a Scratch<D>) -> Self {
         Self {
             scratch,
-            few: Vec::new(),
+            few: Few {
+                keys: Vec::with_capacity(4096),
+                spans: Vec::with_capacity(256),
+            },
             many: None,
         }
     }
 
     /// Takes one name.
-    pub fn push(&mut self, name: Box<[u8]>, is_dir: bool) -> Result<()> {
-        if let Some(many) = &mut self.many {
-            return put(many, &name, is_dir);
+    pub fn push(&mut self, name: &[u8], is_dir: bool) -> Result<()> {
+        let Few { keys, spans } = &mut self.few;
+        let from = keys.len();
+        keys.extend_from_slice(name);
+        if is_dir {
+            keys.push(b'/');
         }
-        self.few.push((name, is_dir));
-        if self.few.len() == IN_MEMORY
+        if let Some(many) = &mut self.many {
+            many.push(keys, b"")?;
+            keys.clear();
+            return Ok(());
+        }
+        spans.push(from..keys.len());
+        if spans.len() == IN_MEMORY
             && let Some(mut many) = self.scratch.sorter()?
         {
-            for (name, is_dir) in std::mem::take(&mut self.few) {
-                put(&mut many, &name, is_dir)?;
+            let Few { keys, spans } = std::mem::take(&mut self.few);
+            for span in spans {
+                many.push(&keys[span], b"")?;
             }
             self.many = Some(many);
         }
@@ -76,71 +95,61 @@ impl<'a, D: Disk> NamesBuilder<'a, D> {
     }
 
     /// All of them, in the order.
-    pub fn sorted(mut self) -> Result<Names> {
+    pub fn sorted(self) -> Result<Names> {
         if let Some(many) = self.many {
-            return Ok(Names::Many(many.finish()?));
+            return Ok(Names::Many(many.finish()?, Box::default()));
         }
-        let large = self.few.len() >= IN_MEMORY;
-        self.few.sort_unstable_by(|(a, a_dir), (b, b_dir)| {
-            if a_dir == b_dir && !a_dir {
-                a.cmp(b)
-            } else {
-                cmp_names(a, *a_dir, b, *b_dir)
-            }
-        });
-        Ok(Names::Few(self.few.into_iter(), large))
-    }
-}
-
-/// A name's key sorts as the name does in the order.
-fn put<D: Disk>(many: &mut Sorter<D>, name: &[u8], is_dir: bool) -> Result<()> {
-    if is_dir {
-        many.push(&[name, b"/"].concat(), b"")
-    } else {
-        many.push(name, b"")
+        let Few { keys, mut spans } = self.few;
+        spans.sort_unstable_by(|a, b| keys[a.clone()].cmp(&keys[b.clone()]));
+        Ok(Names::Few(keys, spans.into_iter()))
     }
 }
 
 /// Names in the order, each with whether it is a directory's.
 pub(crate) enum Names {
-    Few(std::vec::IntoIter<(Box<[u8]>, bool)>, bool),
-    Many(Rows),
+    Few(Vec<u8>, std::vec::IntoIter<Range<usize>>),
+    /// With the key that was read last.
+    Many(Rows, Box<[u8]>),
 }
 
 impl Names {
     /// More than are looked at in one go.
     pub fn is_large(&self) -> bool {
-        matches!(self, Self::Many(_) | Self::Few(_, true))
+        matches!(self, Self::Many(..)) || self.len_hint() >= IN_MEMORY
     }
 
     /// How many are left, as far as is known.
     pub fn len_hint(&self) -> usize {
-        if let Self::Few(names, _) = self {
-            names.len()
+        if let Self::Few(_, spans) = self {
+            spans.len()
         } else {
             0
         }
     }
 
     /// The next name.
-    pub fn next(&mut self) -> Result<Option<(Box<[u8]>, bool)>> {
+    pub fn next(&mut self) -> Result<Option<(&[u8], bool)>> {
         let key = match self {
-            Self::Few(names, _) => return Ok(names.next()),
-            Self::Many(rows) => rows.next(),
+            Self::Few(keys, spans) => spans.next().map(|span| &keys[span]),
+            Self::Many(rows, last) => match rows.next().transpose()? {
+                Some((key, _)) => {
+                    *last = key.into();
+                    Some(&**last)
+                }
+                None => None,
+            },
         };
-        let Some((key, _)) = key.transpose()? else {
+        let Some(key) = key else {
             return Ok(None);
         };
-        let (name, is_dir) = key
-            .strip_suffix(b"/")
-            .map_or((&key[..], false), |name| (name, true));
+        let (name, is_dir) = key.strip_suffix(b"/").map_or((key, false), |name| (name, true));
         if name.is_empty() {
             return Err(Fault::new(
                 Kind::Corrupt,
                 "a name came back empty from sorting",
-                show(&key),
+                show(key),
             ));
         }
-        Ok(Some((name.into(), is_dir)))
+        Ok(Some((name, is_dir)))
     }
 }

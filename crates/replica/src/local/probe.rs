@@ -186,7 +186,7 @@ fn clear<D: Disk>(disk: &D, own: &D::Dir) -> Result<()> {
     };
     let mut names = Vec::new();
     disk.list(&dir, &mut |found| {
-        names.push(found.name);
+        names.push(found.name.to_vec());
         names.len() < 100
     })?;
     for name in names {

@@ -33,6 +33,8 @@ struct Board<D: Disk> {
     ready: BTreeMap<Slot, Result<Listing<D>>>,
     /// Rows in `ready`.
     ahead: usize,
+    /// What the consumer waits for.
+    awaited: Option<Slot>,
     closed: bool,
 }
 
@@ -73,8 +75,10 @@ impl<D: Disk> Shared<D> {
                 offer(&mut board, &listing.rows, OFFER);
                 self.work.notify_all();
             }
+            if board.awaited.as_ref() == Some(&slot) {
+                self.done.notify_one();
+            }
             board.ready.insert(slot, outcome);
-            self.done.notify_one();
         }
     }
 
@@ -95,7 +99,9 @@ impl<D: Disk> Shared<D> {
                 drop(board);
                 return self.lister.list(Some(slot));
             }
+            board.awaited = Some(slot.clone());
             board = self.done.wait(board).unwrap_or_else(PoisonError::into_inner);
+            board.awaited = None;
         }
     }
 }
@@ -155,6 +161,7 @@ impl<D: Disk> LocalWalk<D> {
             begun: BTreeSet::new(),
             ready: BTreeMap::new(),
             ahead: 0,
+            awaited: None,
             closed: false,
         };
         let (work, done) = (Condvar::new(), Condvar::new());

@@ -65,12 +65,12 @@ impl<D: Disk> LocalReplica<D> {
         for (_, trashes) in own_dirs(&self.routes, TRASH)? {
             let mut names = Vec::new();
             self.disk.list(&trashes, &mut |found| {
-                names.push(found.name);
+                names.push(found.name.to_vec());
                 true
             })?;
             for name in names {
                 let stat = self.disk.stat(&trashes, &name)?;
-                let Ok(run) = String::from_utf8(name.into_vec()) else {
+                let Ok(run) = String::from_utf8(name) else {
                     continue;
                 };
                 if stat.kind == syncline_store::Node::Dir {

@@ -59,19 +59,19 @@ pub(crate) fn remove_tree<D: Disk>(disk: &D, at: &D::Dir, name: &[u8]) -> Result
 fn remove_names<D: Disk>(disk: &D, dir: &D::Dir) -> Result<Option<Vec<u8>>> {
     let mut names = Vec::new();
     disk.list(dir, &mut |found| {
-        names.push(found);
+        names.push((found.name.to_vec(), found.dir));
         names.len() < SOME
     })?;
     let mut below = None;
-    for found in names {
-        let is_dir = match found.dir {
+    for (name, is_dir) in names {
+        let is_dir = match is_dir {
             Some(is_dir) => is_dir,
-            None => disk.stat(dir, &found.name)?.kind == Node::Dir,
+            None => disk.stat(dir, &name)?.kind == Node::Dir,
         };
         if is_dir {
-            below = Some(found.name.into_vec());
+            below = Some(name);
         } else {
-            disk.remove(dir, &found.name, false)?;
+            disk.remove(dir, &name, false)?;
         }
     }
     Ok(below)
@@ -112,7 +112,7 @@ fn dirs_in<D: Disk>(disk: &D, dir: &D::Dir) -> Result<Vec<Vec<u8>>> {
     let mut dirs = Vec::new();
     disk.list(dir, &mut |found| {
         if found.dir != Some(false) {
-            dirs.push(found.name.into_vec());
+            dirs.push(found.name.to_vec());
         }
         true
     })?;

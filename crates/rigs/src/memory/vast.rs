@@ -106,16 +106,14 @@ impl Disk for VastDisk {
         Ok(VastDir { real, dev })
     }
 
-    fn list(&self, dir: &VastDir, each: &mut dyn FnMut(Found) -> bool) -> Result<()> {
+    fn list(&self, dir: &VastDir, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<()> {
         if dir.dev.is_none() {
             return self.real.list(&dir.real, each);
         }
         for at in 0..self.files {
-            let name = flat_name(at.wrapping_mul(STRIDE) % self.files)
-                .into_bytes()
-                .into();
+            let name = flat_name(at.wrapping_mul(STRIDE) % self.files);
             let found = Found {
-                name,
+                name: name.as_bytes(),
                 dir: Some(false),
             };
             if !each(found) {

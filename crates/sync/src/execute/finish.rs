@@ -179,10 +179,7 @@ impl Execution<'_> {
         row: Option<Row>,
         was: Option<Was>,
     ) {
-        let was = was.and_then(|was| {
-            let now = self.name_now(was.slot.clone());
-            (now != slot && !was.reused).then_some(now)
-        });
+        let was = was.and_then(|was| self.renamed.left(was, &slot));
         rows.extend(was.map(|was| (was, None)));
         rows.push((slot, row));
     }

@@ -4,19 +4,59 @@
 
 use std::borrow::BorrowMut;
 
-use syncline_model::{Action, Entry, From, RelPath, Result, Row, Side, Slot, Step};
+use syncline_model::{Action, Entry, From, RelPath, Result, Row, Side, Slot, Step, Was};
 
 use super::finish::Finished;
 use super::{Execution, Job};
 use crate::journal::Ahead;
-use crate::plan::{Phase, Plan};
+use crate::plan::{Item, Phase, Plan};
+use crate::rows::Base;
+
+/// What got another name in the base since it was read, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Renamed(Vec<(RelPath, RelPath)>);
+
+impl Renamed {
+    /// Renames in the base.
+    pub fn rename(&mut self, base: &Base, from: &Slot, to: &Slot) -> Result<()> {
+        base.rename(from, to)?;
+        self.0.push((from.path(), to.path()));
+        Ok(())
+    }
+
+    /// Renames the directory of an item of [`Phase::Behind`]: both sides have it under the new name.
+    pub fn follow(&mut self, base: &Base, item: Item) -> Result<()> {
+        let Some((_, Some(was))) = item.sole else {
+            return Ok(());
+        };
+        self.rename(base, &self.now(was.slot), &item.slot)
+    }
+
+    /// The name in the base of what it knew as `was` when it was read.
+    pub fn now(&self, was: Slot) -> Slot {
+        if self.0.is_empty() {
+            return was;
+        }
+        let mut path = was.path();
+        for (from, to) in &self.0 {
+            if let Some(now) = path.rebase(from, to) {
+                path = now;
+            }
+        }
+        Slot::of(&path, was.is_dir())
+    }
+
+    /// The name in the base that `was` leaves to have the name `slot`; `None` when none is left.
+    pub fn left(&self, was: Was, slot: &Slot) -> Option<Slot> {
+        was.vacated().map(|was| self.now(was)).filter(|now| now != slot)
+    }
+}
 
 impl Execution<'_> {
     /// Directories that both sides have under a new name already are renamed in the base before anything else happens.
     pub(super) async fn behind(&mut self, plan: &mut Plan) -> Result<()> {
         let mut flushed = false;
         while let Some((_, item)) = plan.next_of(Phase::Behind)? {
-            let Some((_, Some(was))) = item.sole else { continue };
             if self.detached {
                 continue;
             }
@@ -24,9 +64,7 @@ impl Execution<'_> {
                 self.flush().await?;
                 flushed = true;
             }
-            let was = self.name_now(was.slot);
-            self.base.rename(&was, &item.slot)?;
-            self.renamed.push((was.path(), item.slot.path()));
+            self.renamed.follow(self.base, item)?;
         }
         Ok(())
     }
@@ -90,42 +128,27 @@ impl Execution<'_> {
     }
 
     fn rename_row(&mut self, from: &RelPath, to: &RelPath, is_dir: bool) -> Result<()> {
-        self.base.rename(&Slot::of(from, is_dir), &Slot::of(to, is_dir))?;
-        self.renamed.push((from.clone(), to.clone()));
-        Ok(())
+        self.renamed
+            .rename(self.base, &Slot::of(from, is_dir), &Slot::of(to, is_dir))
     }
 
     /// True when more is to be done to a file than to move it, and the base has it where it was moved from.
     fn is_based(&self, slot: &Slot, from: &RelPath) -> bool {
         let was = self.parts.get(slot).and_then(|part| part.was.as_ref());
-        was.is_some_and(|was| self.name_now(was.slot.clone()).path() == *from)
+        was.is_some_and(|was| self.renamed.now(was.slot.clone()).path() == *from)
     }
 
     /// A file was moved, and more is to be done to it: until then its new name has the row of its old one. Where two were exchanged, all
     /// rows are written at once.
     pub(super) fn moved_row(&self, slot: &Slot) -> Option<Vec<(Slot, Option<Row>)>> {
         let was = self.parts.get(slot)?.was.clone()?;
-        let now = self.name_now(was.slot.clone());
+        let now = self.renamed.now(was.slot.clone());
         if now.is_dir() || now == *slot {
             return None;
         }
         let row = self.base.row(&now).ok()??;
         let gone = (!was.reused).then_some((now, None));
         Some(gone.into_iter().chain([(slot.clone(), Some(row))]).collect())
-    }
-
-    /// The name in the base of what it knew as `was` when the run began.
-    pub(super) fn name_now(&self, was: Slot) -> Slot {
-        if self.renamed.is_empty() {
-            return was;
-        }
-        let mut path = was.path();
-        for (from, to) in &self.renamed {
-            if let Some(now) = path.rebase(from, to) {
-                path = now;
-            }
-        }
-        Slot::of(&path, was.is_dir())
     }
 
     /// A step is not done: nothing can come to the name that it was to leave; if a directory was to move, nothing can be done under its

@@ -123,12 +123,12 @@ impl Person {
         let raw = self.disk.raw();
         let (top, mut names) = (raw.top(), Vec::new());
         raw.list(&top, &mut |found| {
-            names.push(found.name);
+            names.push(found.name.to_vec());
             true
         })
         .unwrap();
         let mut found = BTreeMap::new();
-        for name in names.into_iter().filter(|name| &**name != b".syncline") {
+        for name in names.into_iter().filter(|name| *name != b".syncline") {
             let file = raw.open(&top, &name, false).unwrap();
             let mut bytes = vec![0; raw.stat_file(&file).unwrap().size as usize];
             raw.read(&file, 0, &mut bytes).unwrap();

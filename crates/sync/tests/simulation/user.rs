@@ -177,7 +177,7 @@ impl User {
     fn look_into(&self, dir: &SimDir, above: &[u8], found: &mut Look) {
         let mut names = Vec::new();
         let listed = self.disk.list(dir, &mut |entry| {
-            names.push(entry.name);
+            names.push(entry.name.to_vec());
             true
         });
         listed.expect("a directory can be listed");
@@ -419,7 +419,7 @@ impl User {
         };
         let mut names = Vec::new();
         let _ = self.disk.list(&below, &mut |entry| {
-            names.push(entry.name);
+            names.push(entry.name.to_vec());
             true
         });
         for inner in names {

@@ -374,21 +374,19 @@ impl Disk for SimDisk {
         }
     }
 
-    fn list(&self, dir: &SimDir, each: &mut dyn FnMut(Found) -> bool) -> Result<()> {
+    fn list(&self, dir: &SimDir, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<()> {
         let at = self.at("list", false, dir.id, b"")?;
-        let mut found: Vec<Found> = at
+        let mut found: Vec<(Box<[u8]>, bool)> = at
             .dir(dir)?
             .iter()
-            .map(|(name, id)| Found {
-                name: name.clone(),
-                dir: Some(at.world.nodes[id].is_dir()),
-            })
+            .map(|(name, id)| (name.clone(), at.world.nodes[id].is_dir()))
             .collect();
         drop(at);
         // No order that anybody could come to rely on.
-        found.sort_by_cached_key(|found| *blake3::hash(&found.name).as_bytes());
-        for found in found {
-            if !each(found) {
+        found.sort_by_cached_key(|(name, _)| *blake3::hash(name).as_bytes());
+        for (name, is_dir) in &found {
+            let dir = Some(*is_dir);
+            if !each(Found { name, dir }) {
                 break;
             }
         }

@@ -236,7 +236,7 @@ pub(crate) fn clear_stages<D: Disk>(routes: &Routes<D>) -> Result<()> {
         }
         let mut names = Vec::new();
         routes.disk.list(&stages, &mut |found| {
-            names.push(found.name);
+            names.push(found.name.to_vec());
             true
         })?;
         for name in names {
