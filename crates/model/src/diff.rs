@@ -62,7 +62,7 @@ pub fn join(
 }
 
 /// The merge must see the name of every conflict copy: another conflict over the same content finds it taken.
-fn is_copy(slot: &Slot) -> bool {
+pub(crate) fn is_copy(slot: &Slot) -> bool {
     slot.as_bytes().contains(&b'(') && slot.path().name().is_some_and(|name| is_conflict_name(&name))
 }
 

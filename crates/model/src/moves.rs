@@ -18,7 +18,6 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conflict_name::is_conflict_name;
 use crate::entry::Entry;
 use crate::merge::{Located, Triple};
 use crate::path::{Name, RelPath, Slot};
@@ -52,21 +51,20 @@ pub struct Moved {
     pub hub: Option<RelPath>,
 }
 
-/// The move that the ends with one key make up: exactly two, one of each.
-pub fn pair(ends: &[Track]) -> Option<Shift> {
-    let [a, b] = ends else { return None };
+/// The move that the two ends with one key make up, if there is one of each.
+pub fn pair([a, b]: [Track; 2]) -> Option<Shift> {
     let (from, to) = if a.left_here { (a, b) } else { (b, a) };
-    let apart = |a: &Slot, b: &Slot| !a.path().is_within(&b.path());
-    let whole = from.left_here && !to.left_here && apart(&from.slot, &to.slot) && apart(&to.slot, &from.slot);
-    let is_copy = |end: &Track| {
-        let name = end.slot.path().name();
-        !end.slot.is_dir() && name.is_some_and(|name| is_conflict_name(&name))
+    let apart = |a: &Slot, b: &Slot| {
+        let below = a.path_bytes().strip_prefix(b.path_bytes());
+        !below.is_some_and(|below| below.first().is_none_or(|&byte| byte == b'/'))
     };
+    let whole = from.left_here && !to.left_here && apart(&from.slot, &to.slot) && apart(&to.slot, &from.slot);
+    let is_copy = |end: &Track| !end.slot.is_dir() && crate::diff::is_copy(&end.slot);
     // What was put aside under a name of ours did not move: a run that was killed did that.
-    let put_aside = is_copy(to) && !is_copy(from);
+    let put_aside = is_copy(&to) && !is_copy(&from);
     (whole && !put_aside).then(|| Shift {
-        from: from.clone(),
-        to: to.clone(),
+        from,
+        to,
         late: false,
     })
 }

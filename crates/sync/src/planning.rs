@@ -192,7 +192,9 @@ impl<'a> Planner<'a> {
                 first_file = Some(group);
                 break;
             }
-            let Some(shift) = pair(&group) else { continue };
+            let Some(shift) = two(group).and_then(pair) else {
+                continue;
+            };
             match shift.plain().filter(|_| !shift.chained()) {
                 Some(moved) if moved.alike => alike.push(shift),
                 Some(moved) if self.free(&moved, &moved.to, scope).await? => pairs.push(moved),
@@ -237,7 +239,10 @@ impl<'a> Planner<'a> {
             Some(group) => Some(group),
             None => groups.next(decode::<Track>)?.map(|(_, group)| group),
         } {
-            let Some(mut shift) = pair(&group).filter(|shift| moves.allow(&shift.moved())) else {
+            let Some(mut shift) = two(group)
+                .and_then(pair)
+                .filter(|shift| moves.allow(&shift.moved()))
+            else {
                 continue;
             };
             // What a directory brought to the old name is not in its place: that lies elsewhere by now.
@@ -454,6 +459,11 @@ fn redirect(
         none = false;
     }
     Ok((!none).then_some(pieces))
+}
+
+/// Of more ends than two nobody could tell which became which.
+fn two(group: Vec<Track>) -> Option<[Track; 2]> {
+    group.try_into().ok()
 }
 
 /// Triples in order.

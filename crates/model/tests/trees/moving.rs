@@ -40,7 +40,10 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
     for (key, end) in dirty.iter().flat_map(tracks) {
         groups.entry(key).or_default().push(end);
     }
-    let shifts: Vec<Shift> = groups.values().filter_map(|ends| pair(ends)).collect();
+    let shifts: Vec<Shift> = groups
+        .into_values()
+        .filter_map(|ends| pair(ends.try_into().ok()?))
+        .collect();
     let (directory_shifts, file_shifts): (Vec<_>, Vec<_>) =
         shifts.into_iter().partition(|shift| shift.from.slot.is_dir());
     let free = |side: Side, path: &RelPath| world.standing(side.other(), path).is_none();

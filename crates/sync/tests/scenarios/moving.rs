@@ -23,7 +23,13 @@ fn s13_the_same_rename_on_both_sides_is_agreement() {
 #[test]
 fn s13_after_the_same_rename_on_both_sides_the_base_has_the_new_names_at_once() {
     let world = World::synced(&[("old/a", "1"), ("old/in/b", "2"), ("old/in/c", "3")]);
-    let rows = || world.table.scan(b"b", b"b").map(Result::unwrap).collect::<Vec<_>>();
+    let rows = || {
+        world
+            .table
+            .scan(b"b", b"b")
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
+    };
     // Until what was written a moment ago is believed without reading it.
     let mut before = Vec::new();
     while before != rows() {
@@ -35,7 +41,10 @@ fn s13_after_the_same_rename_on_both_sides_the_base_has_the_new_names_at_once() 
     }
     assert_eq!(world.sync().steps(), Vec::<String>::new());
     let names: Vec<_> = rows().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [&b"bnew/"[..], b"bnew/a", b"bnew/in/", b"bnew/in/b", b"bnew/in/c"]);
+    assert_eq!(
+        names,
+        [&b"bnew/"[..], b"bnew/a", b"bnew/in/", b"bnew/in/b", b"bnew/in/c"]
+    );
     world.left.remove("new/a");
     assert_eq!(world.sync().steps(), ["right remove new/a"]);
     world.assert_settled();

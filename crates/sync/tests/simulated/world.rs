@@ -177,7 +177,7 @@ impl World {
     fn look_into(&self, raw: &SimDisk, dir: &SimDir, above: &str, found: &mut BTreeMap<String, String>) {
         let mut names = Vec::new();
         raw.list(dir, &mut |one| {
-            names.push(one.name);
+            names.push(one.name.to_vec());
             true
         })
         .unwrap();
