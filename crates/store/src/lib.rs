@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod fjall_table;
+pub mod layer;
 pub mod layers;
 pub mod open;
 pub mod os;

@@ -4,12 +4,14 @@
 //! prove that it met what it claims to withstand.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use syncline_model::{Dice, Fault, Kind, Result, Tag};
-use syncline_store::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
+use syncline_model::{Dice, Fault, Kind, Result};
+use syncline_store::layer::{Layer, Verb, Wanted};
+use syncline_store::{Blob, Seen, Store};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +60,22 @@ pub enum Call {
 }
 
 impl Call {
+    /// `None`: nothing goes wrong in it.
+    fn of(verb: Verb) -> Option<Self> {
+        Some(match verb {
+            Verb::Open => Self::Get,
+            Verb::Draft => Self::Draft,
+            Verb::Write { .. } => Self::Write,
+            Verb::Publish { .. } => Self::Publish,
+            Verb::Stat => Self::Stat,
+            Verb::Page => Self::List,
+            Verb::Remove(_) | Verb::DropVersion => Self::Remove,
+            Verb::Copy => Self::Reuse,
+            Verb::Unfinished | Verb::Discard => Self::Uploads,
+            Verb::Read | Verb::Drop | Verb::List | Verb::Space => return None,
+        })
+    }
+
     /// What can go wrong in this call.
     fn can(self) -> &'static [Wrong] {
         use Wrong::{Busy, Conflict, Cut, Expired, Garbled, ListBroken, Lost, Unanswered};
@@ -190,19 +208,6 @@ impl FaultyStore {
         Fault::new(kind, format!("injected: {what}"), self.inner.label()).retry(retry)
     }
 
-    /// A body that goes wrong on its way, if it is to.
-    fn spoilt(&self, inner: Box<dyn Seen>, late: Option<Wrong>) -> Box<dyn Seen> {
-        let wrong = late.map(|wrong| {
-            let size = usize::try_from(inner.blob().size).unwrap_or(usize::MAX).max(1);
-            (wrong, self.dice.roll() as usize % size)
-        });
-        Box::new(FaultySeen {
-            inner,
-            store: self.clone(),
-            wrong,
-        })
-    }
-
     /// Fails, unless the fault comes after the effect: then says so.
     fn before(&self, call: Call) -> Result<Option<Wrong>> {
         match self.fate(call) {
@@ -242,167 +247,32 @@ impl Seen for FaultySeen {
     }
 }
 
-struct FaultyListing {
-    inner: Box<dyn Listing>,
-    store: FaultyStore,
-}
-
-#[async_trait]
-impl Listing for FaultyListing {
-    async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
-        self.store.before(Call::List)?;
-        self.inner.next().await
-    }
-}
-
-struct FaultyDraft {
-    inner: Box<dyn Draft>,
-    store: FaultyStore,
-}
-
-#[async_trait]
-impl Draft for FaultyDraft {
-    fn upload(&self) -> Option<String> {
-        self.inner.upload()
+impl Layer for FaultyStore {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    fn held(&self) -> u64 {
-        self.inner.held()
+    async fn once<T: Send>(&self, verb: Verb, attempt: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let late = match Call::of(verb) {
+            Some(call) => self.before(call)?,
+            None => None,
+        };
+        let done = attempt.await?;
+        late.map_or(Ok(done), |wrong| Err(self.fault(wrong)))
     }
 
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.store.before(Call::Write)?;
-        self.inner.write(bytes).await
-    }
-
-    async fn publish(self: Box<Self>, only_if: Cond) -> Result<Blob> {
-        let late = self.store.before(Call::Publish)?;
-        let blob = self.inner.publish(only_if).await?;
-        late.map_or(Ok(blob), |wrong| Err(self.store.fault(wrong)))
-    }
-
-    async fn discard(self: Box<Self>) -> Result<()> {
-        self.inner.discard().await
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    fn label(&self) -> &str {
-        self.inner.label()
-    }
-
-    fn caps(&self) -> &Caps {
-        self.inner.caps()
-    }
-
-    async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
+    /// A body that goes wrong, goes wrong on its way.
+    async fn open(&self, wanted: Wanted<'_>) -> Result<Box<dyn Seen>> {
         let late = self.before(Call::Get)?;
-        let inner = self.inner.get(key, range, seen).await?;
-        Ok(self.spoilt(inner, late))
-    }
-
-    async fn draft(
-        &self,
-        key: &Key,
-        size: Option<u64>,
-        metadata: BTreeMap<String, String>,
-        resume: Option<&str>,
-    ) -> Result<Box<dyn Draft>> {
-        self.before(Call::Draft)?;
-        let inner = self.inner.draft(key, size, metadata, resume).await?;
-        Ok(Box::new(FaultyDraft {
+        let inner = wanted.open(self.below()).await?;
+        let wrong = late.map(|wrong| {
+            let size = usize::try_from(inner.blob().size).unwrap_or(usize::MAX).max(1);
+            (wrong, self.dice.roll() as usize % size)
+        });
+        Ok(Box::new(FaultySeen {
             inner,
             store: self.clone(),
+            wrong,
         }))
-    }
-
-    async fn stat(&self, key: &Key) -> Result<Blob> {
-        self.before(Call::Stat)?;
-        self.inner.stat(key).await
-    }
-
-    async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
-        let inner = self.inner.list(under, after).await?;
-        Ok(Box::new(FaultyListing {
-            inner,
-            store: self.clone(),
-        }))
-    }
-
-    async fn remove(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>> {
-        match self.before(Call::Remove) {
-            Err(fault) => keys
-                .iter()
-                .map(|_| Err(Fault::new(fault.kind, fault.what.clone(), &fault.at).retry(fault.retry)))
-                .collect(),
-            Ok(late) => {
-                let results = self.inner.remove(keys).await;
-                match late {
-                    None => results,
-                    Some(wrong) => keys.iter().map(|_| Err(self.fault(wrong))).collect(),
-                }
-            }
-        }
-    }
-
-    async fn reuse(
-        &self,
-        from: &Key,
-        seen: &Tag,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        let late = self.before(Call::Reuse)?;
-        let blob = self.inner.reuse(from, seen, to, cond, metadata).await?;
-        late.map_or(Ok(blob), |wrong| Err(self.fault(wrong)))
-    }
-
-    async fn get_version(
-        &self,
-        key: &Key,
-        version: &Version,
-        range: Option<(u64, u64)>,
-    ) -> Result<Box<dyn Seen>> {
-        let late = self.before(Call::Get)?;
-        let inner = self.inner.get_version(key, version, range).await?;
-        Ok(self.spoilt(inner, late))
-    }
-
-    async fn reuse_version(
-        &self,
-        from: &Key,
-        version: &Version,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        let late = self.before(Call::Reuse)?;
-        let blob = self
-            .inner
-            .reuse_version(from, version, to, cond, metadata)
-            .await?;
-        late.map_or(Ok(blob), |wrong| Err(self.fault(wrong)))
-    }
-
-    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
-        let late = self.before(Call::Remove)?;
-        self.inner.drop_version(key, version).await?;
-        late.map_or(Ok(()), |wrong| Err(self.fault(wrong)))
-    }
-
-    async fn space(&self) -> Result<StoreSpace> {
-        self.inner.space().await
-    }
-
-    async fn unfinished(&self, under: &str) -> Result<Vec<(Key, String)>> {
-        self.before(Call::Uploads)?;
-        self.inner.unfinished(under).await
-    }
-
-    async fn discard(&self, key: &Key, upload: &str) -> Result<()> {
-        self.before(Call::Uploads)?;
-        self.inner.discard(key, upload).await
     }
 }

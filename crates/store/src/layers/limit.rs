@@ -3,16 +3,17 @@
 //! Invariants: at no time do more bodies or more other calls run than allowed; every byte of every body is paid for.
 //! Bodies under way and other calls have slots of their own, so that a copy within one store cannot wait for itself.
 
-use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use syncline_model::{Clock, Fault, Kind, Result, Tag};
+use syncline_model::{Clock, Fault, Kind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
+use crate::layer::{Layer, Verb, Wanted};
+use crate::{Blob, Seen, Store};
 
 /// Bytes a second, shared by all who hold a clone.
 #[derive(Clone)]
@@ -48,6 +49,7 @@ impl Rate {
 }
 
 /// Lets only so much through to `inner` at once.
+#[derive(Clone)]
 pub struct Limit {
     inner: Arc<dyn Store>,
     calls: Arc<Semaphore>,
@@ -92,167 +94,30 @@ impl Seen for LimitedSeen {
     }
 }
 
-struct LimitedListing {
-    inner: Box<dyn Listing>,
-    calls: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl Listing for LimitedListing {
-    async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.next().await
-    }
-}
-
-struct LimitedDraft {
-    inner: Box<dyn Draft>,
-    calls: Arc<Semaphore>,
-    rate: Rate,
-}
-
-#[async_trait]
-impl Draft for LimitedDraft {
-    fn upload(&self) -> Option<String> {
-        self.inner.upload()
+impl Layer for Limit {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    fn held(&self) -> u64 {
-        self.inner.held()
-    }
-
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.rate.pay(bytes.len()).await;
-        let _slot = slot(&self.calls).await?;
-        self.inner.write(bytes).await
-    }
-
-    async fn publish(self: Box<Self>, only_if: Cond) -> Result<Blob> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.publish(only_if).await
-    }
-
-    async fn discard(self: Box<Self>) -> Result<()> {
-        self.inner.discard().await
-    }
-}
-
-#[async_trait]
-impl Store for Limit {
-    fn label(&self) -> &str {
-        self.inner.label()
-    }
-
-    fn caps(&self) -> &Caps {
-        self.inner.caps()
-    }
-
-    async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
-        let slot = slot(&self.bodies).await?;
-        let inner = self.inner.get(key, range, seen).await?;
-        Ok(Box::new(LimitedSeen {
-            inner,
-            rate: self.rate.clone(),
-            _slot: slot,
-        }))
-    }
-
-    async fn draft(
-        &self,
-        key: &Key,
-        size: Option<u64>,
-        metadata: BTreeMap<String, String>,
-        resume: Option<&str>,
-    ) -> Result<Box<dyn Draft>> {
-        let _slot = slot(&self.calls).await?;
-        let inner = self.inner.draft(key, size, metadata, resume).await?;
-        Ok(Box::new(LimitedDraft {
-            inner,
-            calls: Arc::clone(&self.calls),
-            rate: self.rate.clone(),
-        }))
-    }
-
-    async fn stat(&self, key: &Key) -> Result<Blob> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.stat(key).await
-    }
-
-    async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
-        let _slot = slot(&self.calls).await?;
-        let inner = self.inner.list(under, after).await?;
-        Ok(Box::new(LimitedListing {
-            inner,
-            calls: Arc::clone(&self.calls),
-        }))
-    }
-
-    async fn remove(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>> {
-        match slot(&self.calls).await {
-            Ok(_slot) => self.inner.remove(keys).await,
-            Err(fault) => keys
-                .iter()
-                .map(|_| Err(Fault::new(fault.kind, fault.what.clone(), "")))
-                .collect(),
+    async fn once<T: Send>(&self, verb: Verb, attempt: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        if let Verb::Write { bytes, .. } = verb {
+            self.rate.pay(bytes).await;
         }
+        // To give up a draft never waits behind the drafts of others.
+        let _slot = match verb {
+            Verb::Drop => None,
+            _ => Some(slot(&self.calls).await?),
+        };
+        attempt.await
     }
 
-    async fn reuse(
-        &self,
-        from: &Key,
-        seen: &Tag,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.reuse(from, seen, to, cond, metadata).await
-    }
-
-    async fn get_version(
-        &self,
-        key: &Key,
-        version: &Version,
-        range: Option<(u64, u64)>,
-    ) -> Result<Box<dyn Seen>> {
+    async fn open(&self, wanted: Wanted<'_>) -> Result<Box<dyn Seen>> {
         let slot = slot(&self.bodies).await?;
-        let inner = self.inner.get_version(key, version, range).await?;
+        let inner = wanted.open(self.below()).await?;
         Ok(Box::new(LimitedSeen {
             inner,
             rate: self.rate.clone(),
             _slot: slot,
         }))
-    }
-
-    async fn reuse_version(
-        &self,
-        from: &Key,
-        version: &Version,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.reuse_version(from, version, to, cond, metadata).await
-    }
-
-    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.drop_version(key, version).await
-    }
-
-    async fn space(&self) -> Result<StoreSpace> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.space().await
-    }
-
-    async fn unfinished(&self, under: &str) -> Result<Vec<(Key, String)>> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.unfinished(under).await
-    }
-
-    async fn discard(&self, key: &Key, upload: &str) -> Result<()> {
-        let _slot = slot(&self.calls).await?;
-        self.inner.discard(key, upload).await
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! Invariant: a request is counted once, when it goes out, retries included.
 
-use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use syncline_model::{Result, Tag};
+use syncline_model::Result;
 
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
+use crate::Store;
+use crate::layer::{Layer, Verb};
 
 /// Counters that everybody who holds a clone shares.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +116,7 @@ impl Meter {
 }
 
 /// Counts each call on the seam as one request: for stores that do not count themselves.
+#[derive(Clone)]
 pub struct Metered {
     inner: Arc<dyn Store>,
     meter: Meter,
@@ -129,175 +129,34 @@ impl Metered {
     }
 }
 
-struct MeteredSeen {
-    inner: Box<dyn Seen>,
-    meter: Meter,
-}
-
-#[async_trait]
-impl Seen for MeteredSeen {
-    fn blob(&self) -> &Blob {
-        self.inner.blob()
+impl Layer for Metered {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        let bytes = self.inner.next().await?;
-        self.meter.received(bytes.as_ref().map_or(0, Bytes::len));
-        Ok(bytes)
-    }
-}
-
-struct MeteredListing {
-    inner: Box<dyn Listing>,
-    meter: Meter,
-}
-
-#[async_trait]
-impl Listing for MeteredListing {
-    async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
-        let page = self.inner.next().await;
-        if !matches!(page, Ok(None)) {
-            self.meter.request(Request::List);
+    fn once<T: Send>(
+        &self,
+        verb: Verb,
+        attempt: impl Future<Output = Result<T>> + Send,
+    ) -> impl Future<Output = Result<T>> + Send {
+        match verb {
+            Verb::Open => self.meter.request(Request::Get),
+            Verb::Stat => self.meter.request(Request::Head),
+            Verb::Write { bytes, .. } => self.meter.sent(bytes),
+            Verb::Publish { .. } => self.meter.request(Request::Put),
+            Verb::Copy => self.meter.request(Request::Copy),
+            Verb::Unfinished => self.meter.request(Request::List),
+            Verb::Remove(_) | Verb::DropVersion | Verb::Discard => self.meter.request(Request::Delete),
+            Verb::Read | Verb::Draft | Verb::Drop | Verb::List | Verb::Page | Verb::Space => {}
         }
-        page
-    }
-}
-
-struct MeteredDraft {
-    inner: Box<dyn Draft>,
-    meter: Meter,
-}
-
-#[async_trait]
-impl Draft for MeteredDraft {
-    fn upload(&self) -> Option<String> {
-        self.inner.upload()
+        attempt
     }
 
-    fn held(&self) -> u64 {
-        self.inner.held()
+    fn received(&self, bytes: usize) {
+        self.meter.received(bytes);
     }
 
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.meter.sent(bytes.len());
-        self.inner.write(bytes).await
-    }
-
-    async fn publish(self: Box<Self>, only_if: Cond) -> Result<Blob> {
-        self.meter.request(Request::Put);
-        self.inner.publish(only_if).await
-    }
-
-    async fn discard(self: Box<Self>) -> Result<()> {
-        self.inner.discard().await
-    }
-}
-
-#[async_trait]
-impl Store for Metered {
-    fn label(&self) -> &str {
-        self.inner.label()
-    }
-
-    fn caps(&self) -> &Caps {
-        self.inner.caps()
-    }
-
-    async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
-        self.meter.request(Request::Get);
-        let inner = self.inner.get(key, range, seen).await?;
-        Ok(Box::new(MeteredSeen {
-            inner,
-            meter: self.meter.clone(),
-        }))
-    }
-
-    async fn draft(
-        &self,
-        key: &Key,
-        size: Option<u64>,
-        metadata: BTreeMap<String, String>,
-        resume: Option<&str>,
-    ) -> Result<Box<dyn Draft>> {
-        let inner = self.inner.draft(key, size, metadata, resume).await?;
-        Ok(Box::new(MeteredDraft {
-            inner,
-            meter: self.meter.clone(),
-        }))
-    }
-
-    async fn stat(&self, key: &Key) -> Result<Blob> {
-        self.meter.request(Request::Head);
-        self.inner.stat(key).await
-    }
-
-    async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
-        let inner = self.inner.list(under, after).await?;
-        Ok(Box::new(MeteredListing {
-            inner,
-            meter: self.meter.clone(),
-        }))
-    }
-
-    async fn remove(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>> {
-        self.meter.request(Request::Delete);
-        self.inner.remove(keys).await
-    }
-
-    async fn reuse(
-        &self,
-        from: &Key,
-        seen: &Tag,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        self.meter.request(Request::Copy);
-        self.inner.reuse(from, seen, to, cond, metadata).await
-    }
-
-    async fn get_version(
-        &self,
-        key: &Key,
-        version: &Version,
-        range: Option<(u64, u64)>,
-    ) -> Result<Box<dyn Seen>> {
-        self.meter.request(Request::Get);
-        let inner = self.inner.get_version(key, version, range).await?;
-        Ok(Box::new(MeteredSeen {
-            inner,
-            meter: self.meter.clone(),
-        }))
-    }
-
-    async fn reuse_version(
-        &self,
-        from: &Key,
-        version: &Version,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        self.meter.request(Request::Copy);
-        self.inner.reuse_version(from, version, to, cond, metadata).await
-    }
-
-    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
-        self.meter.request(Request::Delete);
-        self.inner.drop_version(key, version).await
-    }
-
-    async fn space(&self) -> Result<StoreSpace> {
-        self.inner.space().await
-    }
-
-    async fn unfinished(&self, under: &str) -> Result<Vec<(Key, String)>> {
+    fn paged(&self) {
         self.meter.request(Request::List);
-        self.inner.unfinished(under).await
-    }
-
-    async fn discard(&self, key: &Key, upload: &str) -> Result<()> {
-        self.meter.request(Request::Delete);
-        self.inner.discard(key, upload).await
     }
 }

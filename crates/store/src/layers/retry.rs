@@ -4,7 +4,6 @@
 //! follows an outage); a body or a listing goes on behind what was handed out, under the tag that was seen first; a
 //! `Changed` that our own earlier attempt caused is recognised by a nonce in the metadata and is a success.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,8 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_model::{Fault, Kind, Result, Tag};
 
+use crate::layer::{Layer, Metadata, Verb, Wanted, Which};
 use crate::world::World;
-use crate::{Blob, Caps, Cond, Draft, Key, Listed, Listing, Seen, Store, StoreSpace, Version};
+use crate::{Blob, Cond, Draft, Key, Listed, Listing, Seen, Store, Version};
 
 /// Metadata name under which a draft bears its nonce.
 pub const NONCE: &str = "syncline-draft";
@@ -162,56 +162,6 @@ impl Retry {
         let blob = self.patience.run(|| self.inner.stat(key)).await.ok()?;
         (blob.metadata.as_ref()?.get(NONCE)? == nonce).then_some(blob)
     }
-
-    /// Copies to `to` by `attempt`, which is given what to put beside it.
-    async fn copy<F: Future<Output = Result<Blob>>>(
-        &self,
-        to: &Key,
-        mut metadata: Option<BTreeMap<String, String>>,
-        attempt: impl Fn(Option<BTreeMap<String, String>>) -> F,
-    ) -> Result<Blob> {
-        let nonce = self.patience.nonce();
-        if let Some(metadata) = metadata.as_mut().filter(|_| self.caps().metadata) {
-            metadata.insert(NONCE.to_string(), nonce.clone());
-        }
-        let mut tried = 0;
-        loop {
-            match attempt(metadata.clone()).await {
-                Ok(blob) => {
-                    self.patience.succeeded();
-                    return Ok(blob);
-                }
-                Err(fault) if fault.is(Kind::Changed) && tried > 0 => {
-                    return self.is_ours(to, &nonce).await.ok_or(fault);
-                }
-                Err(fault) => {
-                    tried += 1;
-                    drop(self.patience.wait(fault, tried).await?);
-                }
-            }
-        }
-    }
-
-    fn watched(
-        &self,
-        inner: Box<dyn Seen>,
-        key: &Key,
-        version: Option<&Version>,
-        range: Option<(u64, u64)>,
-    ) -> Box<dyn Seen> {
-        let (start, left) = range.map_or((0, None), |(start, len)| (start, Some(len)));
-        let blob = inner.blob().clone();
-        Box::new(RetrySeen {
-            retry: self.clone(),
-            key: key.clone(),
-            version: version.cloned(),
-            start,
-            left,
-            blob,
-            inner,
-            handed_out: false,
-        })
-    }
 }
 
 struct RetrySeen {
@@ -324,7 +274,7 @@ struct RetryDraft {
     retry: Retry,
     key: Key,
     size: Option<u64>,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
     inner: Box<dyn Draft>,
     /// Everything written so far; `None` once it is too much, or does not begin at the beginning.
     kept: Option<Vec<Bytes>>,
@@ -452,35 +402,49 @@ impl Draft for Spent {
     }
 }
 
-#[async_trait]
-impl Store for Retry {
-    fn label(&self) -> &str {
-        self.inner.label()
+impl Layer for Retry {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    fn caps(&self) -> &Caps {
-        self.inner.caps()
+    fn call<T: Send, F: Future<Output = Result<T>> + Send>(
+        &self,
+        _: Verb,
+        attempt: impl Fn() -> F + Send + Sync,
+    ) -> impl Future<Output = Result<T>> + Send {
+        self.patience.run(attempt)
     }
 
-    async fn get(&self, key: &Key, range: Option<(u64, u64)>, seen: Option<&Tag>) -> Result<Box<dyn Seen>> {
-        let inner = self.patience.run(|| self.inner.get(key, range, seen)).await?;
-        Ok(self.watched(inner, key, None, range))
+    async fn open(&self, wanted: Wanted<'_>) -> Result<Box<dyn Seen>> {
+        let inner = self.call(Verb::Open, || wanted.open(self.below())).await?;
+        let (start, left) = wanted.range.map_or((0, None), |(start, len)| (start, Some(len)));
+        Ok(Box::new(RetrySeen {
+            retry: self.clone(),
+            key: wanted.key.clone(),
+            version: match wanted.which {
+                Which::Now(_) => None,
+                Which::Version(version) => Some(version.clone()),
+            },
+            start,
+            left,
+            blob: inner.blob().clone(),
+            inner,
+            handed_out: false,
+        }))
     }
 
-    async fn draft(
+    async fn begin(
         &self,
         key: &Key,
         size: Option<u64>,
-        mut metadata: BTreeMap<String, String>,
+        mut metadata: Metadata,
         resume: Option<&str>,
     ) -> Result<Box<dyn Draft>> {
-        if self.caps().metadata {
+        if self.inner.caps().metadata {
             metadata.insert(NONCE.to_string(), self.patience.nonce());
         }
-        let inner = self
-            .patience
-            .run(|| self.inner.draft(key, size, metadata.clone(), resume))
-            .await?;
+        let begun = || self.inner.draft(key, size, metadata.clone(), resume);
+        let inner = self.call(Verb::Draft, begun).await?;
         let kept = (inner.held() == 0).then(Vec::new);
         Ok(Box::new(RetryDraft {
             retry: self.clone(),
@@ -493,12 +457,8 @@ impl Store for Retry {
         }))
     }
 
-    async fn stat(&self, key: &Key) -> Result<Blob> {
-        self.patience.run(|| self.inner.stat(key)).await
-    }
-
-    async fn list(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
-        let inner = self.patience.run(|| self.inner.list(under, after)).await?;
+    async fn pages(&self, under: &str, after: Option<&Key>) -> Result<Box<dyn Listing>> {
+        let inner = self.call(Verb::List, || self.inner.list(under, after)).await?;
         Ok(Box::new(RetryListing {
             retry: self.clone(),
             under: under.to_string(),
@@ -507,7 +467,7 @@ impl Store for Retry {
         }))
     }
 
-    async fn remove(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>> {
+    async fn take_away(&self, keys: &[(Key, Cond)]) -> Vec<Result<()>> {
         let mut results = self.inner.remove(keys).await;
         let mut tried = 0;
         loop {
@@ -540,61 +500,31 @@ impl Store for Retry {
         results
     }
 
-    async fn reuse(
+    async fn copy<F: Future<Output = Result<Blob>> + Send>(
         &self,
-        from: &Key,
-        seen: &Tag,
         to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
+        mut metadata: Option<Metadata>,
+        attempt: impl Fn(Option<Metadata>) -> F + Send + Sync,
     ) -> Result<Blob> {
-        self.copy(to, metadata, |metadata| {
-            self.inner.reuse(from, seen, to, cond.clone(), metadata)
-        })
-        .await
-    }
-
-    async fn get_version(
-        &self,
-        key: &Key,
-        version: &Version,
-        range: Option<(u64, u64)>,
-    ) -> Result<Box<dyn Seen>> {
-        let inner = self
-            .patience
-            .run(|| self.inner.get_version(key, version, range))
-            .await?;
-        Ok(self.watched(inner, key, Some(version), range))
-    }
-
-    async fn reuse_version(
-        &self,
-        from: &Key,
-        version: &Version,
-        to: &Key,
-        cond: Cond,
-        metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<Blob> {
-        self.copy(to, metadata, |metadata| {
-            self.inner
-                .reuse_version(from, version, to, cond.clone(), metadata)
-        })
-        .await
-    }
-
-    async fn drop_version(&self, key: &Key, version: &Version) -> Result<()> {
-        self.patience.run(|| self.inner.drop_version(key, version)).await
-    }
-
-    async fn space(&self) -> Result<StoreSpace> {
-        self.patience.run(|| self.inner.space()).await
-    }
-
-    async fn unfinished(&self, under: &str) -> Result<Vec<(Key, String)>> {
-        self.patience.run(|| self.inner.unfinished(under)).await
-    }
-
-    async fn discard(&self, key: &Key, upload: &str) -> Result<()> {
-        self.patience.run(|| self.inner.discard(key, upload)).await
+        let nonce = self.patience.nonce();
+        if let Some(metadata) = metadata.as_mut().filter(|_| self.inner.caps().metadata) {
+            metadata.insert(NONCE.to_string(), nonce.clone());
+        }
+        let mut tried = 0;
+        loop {
+            match attempt(metadata.clone()).await {
+                Ok(blob) => {
+                    self.patience.succeeded();
+                    return Ok(blob);
+                }
+                Err(fault) if fault.is(Kind::Changed) && tried > 0 => {
+                    return self.is_ours(to, &nonce).await.ok_or(fault);
+                }
+                Err(fault) => {
+                    tried += 1;
+                    drop(self.patience.wait(fault, tried).await?);
+                }
+            }
+        }
     }
 }
