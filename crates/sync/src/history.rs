@@ -3,6 +3,7 @@
 //! Invariant: what was changed since is left alone and listed; what is displaced goes to the trash like anything else, so an undo
 //! can be undone. The base is not told of an undo or a restore: the next sync sees their result as an edit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use syncline_model::moves::Moves;
@@ -295,18 +296,19 @@ impl Session {
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
-        let mut open = self.base.conflicts()?;
-        if let Some(paths) = paths {
-            for path in paths {
-                if !open.iter().any(|open| open.conflict.path == *path) {
-                    return Err(
+        let open: Vec<OpenConflict> = match paths {
+            Some(paths) => {
+                let paths: BTreeSet<_> = paths.iter().collect();
+                let waiting = |path: &&RelPath| {
+                    self.base.conflict(path)?.ok_or_else(|| {
                         Fault::new(Kind::NotFound, "there is no open conflict at this path", path)
-                            .hint("syncline conflicts lists them"),
-                    );
-                }
+                            .hint("syncline conflicts lists them")
+                    })
+                };
+                paths.iter().map(waiting).collect::<Result<_>>()?
             }
-            open.retain(|open| paths.contains(&open.conflict.path));
-        }
+            None => self.base.conflicts().collect::<Result<_>>()?,
+        };
         let (held, kept): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|open| open.conflict.winner.is_none());
         let mut report = self.resolve_kept(kept, keep, options, monitor, stop).await?;
@@ -331,7 +333,7 @@ impl Session {
             });
             report.run = report.run.or(second.run);
         }
-        report.conflicts = self.base.conflicts()?.len() as u64;
+        report.conflicts = self.base.count_conflicts()?;
         Ok(report)
     }
 
@@ -374,9 +376,7 @@ impl Session {
         let outcome = execution.run(draft.finish()?).await;
         let report = self.report(&begun, execution, outcome).await?;
         if report.problems == 0 {
-            for path in settled {
-                self.base.settle_conflict(&path)?;
-            }
+            self.base.settle_conflicts(&settled)?;
         }
         self.base.persist()?;
         Ok(report)

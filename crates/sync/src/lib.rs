@@ -7,6 +7,7 @@
 
 pub mod api;
 mod compare;
+mod conflicts;
 mod execute;
 mod guarding;
 mod history;

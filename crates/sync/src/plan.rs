@@ -16,6 +16,7 @@ use syncline_model::{
     Step, Was,
 };
 
+use crate::conflicts::Met;
 use crate::rows::{Base, decode, encode};
 use crate::shelf::{Shelf, Sort};
 use syncline_store::Rows;
@@ -59,7 +60,7 @@ pub struct Draft<'a> {
     /// Something that needs no step is not what was agreed on before.
     pub shifted: bool,
     /// Conflicts met.
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Met,
     /// Problems met.
     pub problems: Vec<Problem>,
     /// Deletions that gave way.
@@ -94,7 +95,7 @@ impl<'a> Draft<'a> {
             base,
             tally: Pair::default(),
             shifted: false,
-            conflicts: Vec::new(),
+            conflicts: Met::new(base),
             problems: Vec::new(),
             yielded: Vec::new(),
             parts: Vec::new(),
@@ -113,7 +114,7 @@ impl<'a> Draft<'a> {
     /// Adds what was decided.
     pub fn add(&mut self, decision: Decision) -> Result<()> {
         match decision {
-            Decision::Conflict(conflict) => self.conflict(*conflict),
+            Decision::Conflict(conflict) => self.conflict(&conflict)?,
             Decision::Problem(problem) => self.problems.push(problem),
             Decision::Yielded { path, side } => self.yielded.push((path, side)),
             Decision::Settle(settle) => self.settle(*settle)?,
@@ -122,7 +123,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whose version stays beside the other is not overwritten.
-    fn conflict(&mut self, conflict: Conflict) {
+    fn conflict(&mut self, conflict: &Conflict) -> Result<()> {
         if let Some(winner) = conflict
             .winner
             .filter(|_| conflict.clash == Clash::Edited && conflict.kept.len() > 1)
@@ -130,7 +131,7 @@ impl<'a> Draft<'a> {
             let overwrites = &mut self.tally[winner.other()].overwrites;
             *overwrites = overwrites.saturating_sub(1);
         }
-        self.conflicts.push(conflict);
+        self.conflicts.add(conflict)
     }
 
     /// True when attributes are to be set on, or taken from, a file that this plan sets under another name of it: what holds

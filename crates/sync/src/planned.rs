@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use syncline_model::guard::Verdict;
-use syncline_model::{Conflict, Fault, Kind, Pair, Result, Settle, Side, Slot};
+use syncline_model::{Fault, Kind, Pair, Result, Settle, Side, Slot};
 
 use crate::api::{Event, Monitor, Options, Report, Stop};
+use crate::conflicts::Met;
 use crate::guarding::Answers;
 use crate::plan::Plan;
 use crate::plan_file::{VERSION, bad_line, line, parse, part, to_part};
@@ -23,7 +24,7 @@ use crate::trust::Trust;
 struct Read {
     rows: Box<dyn Sort>,
     parts: HashMap<Slot, Settle>,
-    conflicts: Vec<Conflict>,
+    conflicts: Met,
     writes: Pair<bool>,
 }
 
@@ -59,14 +60,15 @@ impl Session {
         if let Verdict::Refuse(reasons) = verdict {
             return Ok(self.refused(&begun, reasons));
         }
-        self.tell_plan(&planned.draft, monitor);
+        self.tell_plan(&planned.draft, monitor)?;
         let report = self.would_do(&begun, &planned.draft, &verdict);
         put(out, &self.header(&before, options))?;
-        for conflict in &planned.draft.conflicts {
+        for conflict in planned.draft.conflicts.rows() {
+            let conflict = conflict?;
             let path = conflict.path.to_string();
             put(
                 out,
-                &json!({"event": "conflict", "path": path, "exact": STANDARD.encode(encode(conflict)?)}),
+                &json!({"event": "conflict", "path": path, "exact": STANDARD.encode(encode(&conflict)?)}),
             )?;
         }
         let plan = planned.draft.finish()?;
@@ -126,7 +128,7 @@ impl Session {
         self.wind_up(
             &begun,
             report,
-            read.conflicts,
+            &read.conflicts,
             0,
             &Verdict::Go,
             true,
@@ -152,7 +154,7 @@ impl Session {
         let mut read = Read {
             rows: self.shelf.sorter()?,
             parts: HashMap::new(),
-            conflicts: Vec::new(),
+            conflicts: Met::new(&self.base),
             writes: Pair::default(),
         };
         for line in lines {
@@ -174,7 +176,7 @@ impl Session {
                         .as_str()
                         .and_then(|text| STANDARD.decode(text).ok());
                     read.conflicts
-                        .push(decode(&exact.ok_or_else(|| bad_line(number))?)?);
+                        .add(&decode(&exact.ok_or_else(|| bad_line(number))?)?)?;
                 }
                 _ => return Err(bad_line(number)),
             }

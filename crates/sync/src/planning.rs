@@ -108,7 +108,7 @@ impl<'a> Planner<'a> {
         };
         self.monitor.event(Event::Phase("scanning"));
         let Dirty { rows, ends, seen } = self.look(&rule, &scope).await?;
-        let (moves, files, mut conflicts) = self.moves(ends, &rule, &scope).await?;
+        let (moves, files, conflicts) = self.moves(ends, &rule, &scope).await?;
         let moves = Arc::new(moves);
         let triples: Triples = if !moves.is_empty() || files.is_some() {
             self.renamed(rows, &moves, files).await?
@@ -120,7 +120,9 @@ impl<'a> Planner<'a> {
             .links
             .then(|| Pair::each(|side| self.sides[side].profile().second_names));
         let mut draft = Draft::new(self.shelf, self.base, moves.clone(), shared)?;
-        draft.conflicts.append(&mut conflicts);
+        for conflict in &conflicts {
+            draft.conflicts.add(conflict)?;
+        }
         moves
             .chains
             .removals()

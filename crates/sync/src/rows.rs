@@ -11,11 +11,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use syncline_model::{
-    Conflict, Digest, Fault, Identity, Kind, Observation, Pair, RelPath, Result, Row, Side, Slot, Tag,
+    Digest, Fault, Identity, Kind, Observation, Pair, RelPath, Result, Row, Side, Slot, Tag,
 };
-use syncline_store::{Batch, Table};
+use syncline_store::{Batch, Rows, Table};
 
-use crate::api::OpenConflict;
 use crate::spill::Spilt;
 
 /// Number of this layout; another one is refused.
@@ -24,7 +23,7 @@ pub const VERSION: u8 = 2;
 const ANCESTOR: u8 = b'a';
 const BASE: u8 = b'b';
 const DIGEST: u8 = b'd';
-const CONFLICT: u8 = b'c';
+pub(crate) const CONFLICT: u8 = b'c';
 const OWN: u8 = b'i';
 const MADE: u8 = b'x';
 const SPELLING: u8 = b'n';
@@ -90,7 +89,7 @@ fn decode_row(bytes: &[u8]) -> Result<Row> {
     Ok(decode::<Kept<Observation>>(bytes)?.into())
 }
 
-fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());
     key.push(prefix);
     key.extend_from_slice(rest);
@@ -113,6 +112,11 @@ pub struct Base {
 }
 
 impl Base {
+    /// The table itself, for the rooms that keep their own rows in it.
+    pub(crate) fn table(&self) -> &dyn Table {
+        &*self.table
+    }
+
     /// Opens the table of a session; another layout than ours is refused.
     pub fn open(table: Arc<dyn Table>) -> Result<Self> {
         match table.get(b"i/version")? {
@@ -283,6 +287,13 @@ impl Base {
         self.table.get(&spilt_key(kind, key))
     }
 
+    /// All that was spilt of a kind, by key.
+    pub fn all_spilt(&self, kind: Spilt) -> Rows {
+        let prefix = spilt_key(kind, &[]);
+        let rows = self.table.scan(&prefix, &prefix);
+        Box::new(rows.map(move |row| row.map(|(key, value)| (key[prefix.len()..].to_vec(), value))))
+    }
+
     /// Spills; `None` forgets.
     pub fn spill(&self, kind: Spilt, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
         self.table.write(vec![(spilt_key(kind, key), value)])
@@ -359,29 +370,6 @@ impl Base {
     /// Forgets what merge commands made: it stands on both sides, or will be made again.
     pub fn drop_made(&self) -> Result<()> {
         self.drop_prefix(&[MADE])
-    }
-
-    /// Conflicts that wait, by path.
-    pub fn conflicts(&self) -> Result<Vec<OpenConflict>> {
-        self.table
-            .scan(&[CONFLICT], &[CONFLICT])
-            .map(|row| {
-                let (conflict, run): (Conflict, String) = decode(&row?.1)?;
-                Ok(OpenConflict { conflict, run })
-            })
-            .collect()
-    }
-
-    /// Adds or replaces a conflict.
-    pub fn put_conflict(&self, open: &OpenConflict) -> Result<()> {
-        let value = encode(&(&open.conflict, &open.run))?;
-        self.table
-            .write(vec![(key(CONFLICT, open.conflict.path.as_bytes()), Some(value))])
-    }
-
-    /// Forgets a conflict.
-    pub fn settle_conflict(&self, path: &RelPath) -> Result<()> {
-        self.table.write(vec![(key(CONFLICT, path.as_bytes()), None)])
     }
 
     /// Notes how many bytes a run put into each side's trash.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use syncline_model::guard::{Cause, Reason, Verdict};
 use syncline_model::{
-    Clash, Classes, Conflict, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
+    Classes, Fault, Identity, Kind, Marker, Pair, Problem, RelPath, Result, Side, Trouble,
 };
 use syncline_replica::{EditOptions, Replica};
 use syncline_store::Table;
 
 use crate::api::{Counts, Env, Event, Exit, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
+use crate::conflicts::{Looked, Met};
 use crate::execute::{Execution, Hands, Held, Renamed, Room};
 use crate::guarding::Answers;
 use crate::journal::{self, Journal};
@@ -230,7 +231,7 @@ impl Session {
         verdict: &Verdict,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
-        self.tell_plan(&draft, monitor);
+        self.tell_plan(&draft, monitor)?;
         let report = self.would_do(begun, &draft, verdict);
         let mut plan = draft.finish()?;
         while let Some((_, item)) = plan.next()? {
@@ -244,7 +245,7 @@ impl Session {
     /// The report of a plan that is not carried out.
     pub(crate) fn would_do(&self, begun: &Begun, draft: &Draft<'_>, verdict: &Verdict) -> Report {
         let reasons = texts(verdict);
-        let (conflicts, problems) = (draft.conflicts.len() as u64, draft.problems.len() as u64);
+        let (conflicts, problems) = (draft.conflicts.len(), draft.problems.len() as u64);
         let exit = gravest(&[
             (!reasons.is_empty(), Exit::Refused),
             (problems > 0, Exit::Partial),
@@ -263,8 +264,8 @@ impl Session {
         }
     }
 
-    pub(crate) fn tell_plan(&self, draft: &Draft<'_>, monitor: &dyn Monitor) {
-        tell(draft, monitor);
+    pub(crate) fn tell_plan(&self, draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
+        tell(draft, monitor)
     }
 
     /// Stage, publish, remember.
@@ -280,9 +281,10 @@ impl Session {
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
-        let Planned { draft, trust, .. } = planned;
-        tell(&draft, monitor);
-        let (conflicts, problems) = (draft.conflicts.clone(), draft.problems.len() as u64);
+        let Planned { mut draft, trust, .. } = planned;
+        tell(&draft, monitor)?;
+        let conflicts = std::mem::replace(&mut draft.conflicts, Met::new(&self.base));
+        let problems = draft.problems.len() as u64;
         let tally = draft.tally;
         let steps = tally.left.counts.steps() + tally.right.counts.steps();
         let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
@@ -294,7 +296,7 @@ impl Session {
         let writes = Pair::new(learns, learns);
         // Before the first step: the copies that a killed run made are no conflict to any later one.
         if !syncline_model::zoo::on("conflict-noted-late") {
-            self.note_conflicts(&begun.run, &conflicts)?;
+            self.base.note_conflicts(&begun.run, &conflicts)?;
         }
         self.raise(before, &writes, options, monitor).await?;
         let report = if busy {
@@ -307,7 +309,7 @@ impl Session {
             self.refused(begun, Vec::new())
         };
         self.wind_up(
-            begun, report, conflicts, problems, verdict, busy, options, monitor,
+            begun, report, &conflicts, problems, verdict, busy, options, monitor,
         )
         .await
     }
@@ -389,18 +391,16 @@ impl Session {
         &self,
         begun: &Begun,
         mut report: Report,
-        conflicts: Vec<Conflict>,
+        conflicts: &Met,
         problems: u64,
         verdict: &Verdict,
         busy: bool,
         options: &Options,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
-        // What moved on both sides is settled by this run and leaves nothing to decide, but it was met.
-        let apart = |met: &&Conflict| met.clash == Clash::Moved;
-        report.conflicts = conflicts.iter().filter(apart).count() as u64;
-        self.keep_conflicts(&begun.run, conflicts, options)?;
-        report.conflicts += self.base.conflicts()?.len() as u64;
+        let looked = Looked::at(&options.only);
+        self.base.keep_conflicts(&begun.run, conflicts, &looked)?;
+        report.conflicts = conflicts.only_told() + self.base.count_conflicts()?;
         report.problems += problems;
         report.reasons = texts(verdict);
         report.exit = gravest(&[
@@ -557,46 +557,6 @@ impl Session {
         }
     }
 
-    /// Conflicts of this run join those that wait; those that were settled or lost a file leave.
-    fn keep_conflicts(&self, run: &str, met: Vec<syncline_model::Conflict>, options: &Options) -> Result<()> {
-        for open in self.base.conflicts()? {
-            let held = open.conflict.winner.is_none();
-            let again = met.iter().any(|conflict| conflict.path == open.conflict.path);
-            let looked =
-                options.only.is_empty() || options.only.iter().any(|only| open.conflict.path.is_within(only));
-            let gone = !held && self.lost_a_file(&open)?;
-            if gone || (held && looked && !again) {
-                self.base.settle_conflict(&open.conflict.path)?;
-            }
-        }
-        self.note_conflicts(run, &met)
-    }
-
-    /// Conflicts join those that wait.
-    fn note_conflicts(&self, run: &str, met: &[Conflict]) -> Result<()> {
-        for conflict in met {
-            let settled_by_rule = conflict.winner.is_some() && conflict.kept.len() < 2;
-            if !settled_by_rule {
-                self.base.put_conflict(&OpenConflict {
-                    conflict: conflict.clone(),
-                    run: run.into(),
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn lost_a_file(&self, open: &OpenConflict) -> Result<bool> {
-        for path in &open.conflict.kept {
-            let leaf = self.base.row(&syncline_model::Slot::of(path, false))?;
-            let dir = self.base.row(&syncline_model::Slot::of(path, true))?;
-            if leaf.is_none() && dir.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Who answers now is who must answer next time: remembered before the first change, so that a marker that was
     /// raised is never ahead of what a killed run remembers by more than its own step.
     fn remember(&self, now: Pair<Option<Identity>>, options: &Options) -> Result<()> {
@@ -613,7 +573,7 @@ impl Session {
     }
 
     /// Conflicts that wait to be settled.
-    pub async fn conflicts(&self) -> Result<Vec<OpenConflict>> {
+    pub fn conflicts(&self) -> impl Iterator<Item = Result<OpenConflict>> + Send + use<> {
         self.base.conflicts()
     }
 
@@ -643,9 +603,9 @@ fn gravest(holds: &[(bool, Exit)]) -> Exit {
 }
 
 /// Says what planning met.
-fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) {
-    for conflict in &draft.conflicts {
-        monitor.event(Event::Conflict(conflict));
+fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
+    for conflict in draft.conflicts.rows() {
+        monitor.event(Event::Conflict(&conflict?));
     }
     for problem in &draft.problems {
         monitor.event(Event::Problem(problem));
@@ -653,4 +613,5 @@ fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) {
     for (path, side) in &draft.yielded {
         monitor.event(Event::Yielded { path, side: *side });
     }
+    Ok(())
 }

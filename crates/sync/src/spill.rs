@@ -19,6 +19,8 @@ const FEW: usize = 4096;
 pub enum Spilt {
     /// Slots of which not all was done.
     Failed = b'f',
+    /// Conflicts that were met.
+    Met = b'm',
 }
 
 /// See the module. Of one kind there is one map at a time.
@@ -45,6 +47,29 @@ impl<V: Serialize> Spill<V> {
     /// True when there is a value at `key`.
     pub fn has(&self, key: &[u8]) -> Result<bool> {
         Ok(self.few.contains_key(key) || (self.many && self.base.spilt(self.kind, key)?.is_some()))
+    }
+
+    /// All values by key, encoded.
+    pub fn rows(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + '_ {
+        let mut few = self.few.iter().peekable();
+        let mut many = self
+            .many
+            .then(|| self.base.all_spilt(self.kind))
+            .into_iter()
+            .flatten()
+            .peekable();
+        std::iter::from_fn(move || {
+            // A key is in one of the two.
+            let spilt_first = match (few.peek(), many.peek()) {
+                (Some((key, _)), Some(Ok((spilt, _)))) => spilt < *key,
+                (few, many) => few.is_none() || matches!(many, Some(Err(_))),
+            };
+            if spilt_first {
+                many.next()
+            } else {
+                few.next().map(|(key, value)| Ok((key.clone(), value.clone())))
+            }
+        })
     }
 
     /// Puts a value.

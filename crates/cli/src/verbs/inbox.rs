@@ -13,15 +13,16 @@ use crate::render::{Face, Item};
 /// Lists the conflicts that wait.
 pub async fn conflicts(world: &World, which: &Which, face: &dyn Face) -> Result<Done> {
     let open = open_known(world, which, &Once::default(), true, face).await?;
-    let waiting = open.session.conflicts().await?;
-    for conflict in &waiting {
-        face.item(&Item::Conflict(conflict));
+    let mut waiting = 0;
+    for conflict in open.session.conflicts() {
+        face.item(&Item::Conflict(&conflict?));
+        waiting += 1;
     }
-    if waiting.is_empty() {
+    if waiting == 0 {
         face.item(&Item::Note("no conflicts"));
     }
     let mut done = Done::well();
-    done.ending.report.conflicts = waiting.len() as u64;
+    done.ending.report.conflicts = waiting;
     Ok(done)
 }
 
