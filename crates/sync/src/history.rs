@@ -10,7 +10,7 @@ use syncline_model::moves::Moves;
 use syncline_model::replica::Scope;
 use syncline_model::{
     Action, Change, Clash, Entry, Fault, From, Kind, Observation, Pair, Policy, RelPath, Result, Row, Settle,
-    Side, Slot, Step, Tag, Time, TrashRef, Was,
+    Side, Slot, Step, Tag, Was,
 };
 
 use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop};
@@ -19,21 +19,6 @@ use crate::journal::{self, Done, Record};
 use crate::plan::Draft;
 use crate::session::{Begun, Session};
 use crate::trust::Trust;
-
-/// Something in the trash.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrashItem {
-    /// The side whose trash holds it.
-    pub side: Side,
-    /// The run that displaced it.
-    pub run: String,
-    /// The path that it had.
-    pub path: RelPath,
-    /// What it is.
-    pub entry: Entry,
-    /// When that run displaced things, by that side's clock.
-    pub time: Time,
-}
 
 impl Session {
     /// Takes a run back, the last one that changed anything unless named: on the replicas where it wrote, step by step from the
@@ -127,164 +112,6 @@ impl Session {
             change,
             source: None,
         }))
-    }
-
-    /// Brings paths back from the trash: the newest version, that of a run, or as it was at a time (then the first
-    /// version displaced after it).
-    pub async fn restore(
-        &self,
-        paths: &[RelPath],
-        from: Option<&str>,
-        options: &Options,
-        monitor: &dyn Monitor,
-        stop: &Stop,
-    ) -> Result<Report> {
-        let begun = self.begin()?;
-        self.recover().await?;
-        let mut steps = Vec::new();
-        for path in paths {
-            let found = self.versions(path, from).await?;
-            if found.is_empty() {
-                return Err(
-                    Fault::new(Kind::NotFound, "the trash holds no version of it", path)
-                        .hint("syncline trash list shows what there is"),
-                );
-            }
-            for item in found {
-                steps.extend(self.brought_back(&item).await?);
-            }
-        }
-        let what = format!("restore {} paths", paths.len());
-        let mut execution = self.detached(&begun, &what, options, monitor, stop).await?;
-        let outcome = execution.sequence(steps).await;
-        self.report(&begun, execution, outcome).await
-    }
-
-    /// What the trash of one run holds of a path and below it; the side that displaced it last.
-    async fn versions(&self, path: &RelPath, from: Option<&str>) -> Result<Vec<TrashItem>> {
-        let items: Vec<_> = self
-            .trash()
-            .await?
-            .into_iter()
-            .filter(|item| item.path.is_within(path))
-            .collect();
-        let at = from.and_then(run_stamp);
-        let pick = match (from, at) {
-            (None, _) => items.iter().map(|item| item.run.clone()).max(),
-            (Some(_), Some(stamp)) => items
-                .iter()
-                .map(|item| item.run.clone())
-                .filter(|run| *run >= stamp)
-                .min(),
-            (Some(run), None) => Some(run.to_owned()),
-        };
-        let side = items
-            .iter()
-            .find(|item| Some(&item.run) == pick.as_ref())
-            .map(|item| item.side);
-        Ok(items
-            .into_iter()
-            .filter(|item| Some(&item.run) == pick.as_ref() && Some(item.side) == side)
-            .collect())
-    }
-
-    async fn brought_back(&self, item: &TrashItem) -> Result<Vec<Step>> {
-        let mut steps = Vec::new();
-        let scope = Scope::default();
-        let mut missing = Vec::new();
-        let mut parent = item.path.parent();
-        while let Some(dir) = parent.filter(|dir| !dir.is_root()) {
-            if self.sides[item.side].find(&dir, &scope).await?.is_some() {
-                break;
-            }
-            missing.push(dir.clone());
-            parent = dir.parent();
-        }
-        for dir in missing.into_iter().rev() {
-            let entry = Entry::Dir(syncline_model::Meta {
-                mode: Some(0o755),
-                ..Default::default()
-            });
-            steps.push(crate::execute::plain(
-                item.side,
-                Action::Mkdir,
-                dir,
-                None,
-                Some(entry),
-            ));
-        }
-        let old = self.sides[item.side].find(&item.path, &scope).await?;
-        if item.entry.is_dir() {
-            if old.is_none() {
-                let new = Some(item.entry.clone());
-                steps.push(crate::execute::plain(
-                    item.side,
-                    Action::Mkdir,
-                    item.path.clone(),
-                    None,
-                    new,
-                ));
-            }
-            return Ok(steps);
-        }
-        let action = if old.is_some() {
-            Action::Update
-        } else {
-            Action::Create
-        };
-        let at = TrashRef {
-            run: item.run.clone(),
-            path: item.path.clone(),
-        };
-        let change = Change {
-            path: item.path.clone(),
-            old,
-            new: Some(item.entry.clone()),
-            from: Some(From::Trash(at)),
-        };
-        steps.push(Step {
-            side: item.side,
-            action,
-            change,
-            source: None,
-        });
-        Ok(steps)
-    }
-
-    /// What the trash of both sides holds, oldest run first.
-    pub async fn trash(&self) -> Result<Vec<TrashItem>> {
-        let mut items = Vec::new();
-        for side in Side::BOTH {
-            for run in self.sides[side].trash().await? {
-                let mut walk = self.sides[side].trash_list(&run.run).await?;
-                while let Some(batch) = walk.next().await? {
-                    items.extend(batch.into_iter().map(|seen| TrashItem {
-                        side,
-                        run: run.run.clone(),
-                        path: seen.slot.path(),
-                        entry: seen.what.entry,
-                        time: run.time,
-                    }));
-                }
-            }
-        }
-        items.sort_by(|a, b| (&a.run, a.side, &a.path).cmp(&(&b.run, b.side, &b.path)));
-        Ok(items)
-    }
-
-    /// Forgets the trash of a run, or all of it. How many runs' trash went.
-    pub async fn trash_empty(&self, run: Option<&str>) -> Result<u64> {
-        let _begun = self.begin()?;
-        let mut emptied = 0;
-        for side in Side::BOTH {
-            for held in self.sides[side].trash().await? {
-                if run.is_none_or(|run| run == held.run) {
-                    self.sides[side].trash_empty(&held.run).await?;
-                    emptied += 1;
-                }
-            }
-        }
-        Ok(emptied)
     }
 
     /// Settles conflicts: all that wait, or those at these paths.
@@ -452,7 +279,7 @@ impl Session {
     }
 
     /// An execution whose results the base is not told.
-    async fn detached<'a>(
+    pub(crate) async fn detached<'a>(
         &'a self,
         begun: &Begun,
         what: &str,
@@ -467,7 +294,12 @@ impl Session {
         Ok(execution)
     }
 
-    async fn report(&self, begun: &Begun, execution: Execution<'_>, outcome: Result<()>) -> Result<Report> {
+    pub(crate) async fn report(
+        &self,
+        begun: &Begun,
+        execution: Execution<'_>,
+        outcome: Result<()>,
+    ) -> Result<Report> {
         let mut report = self.close(begun, execution, outcome).await?;
         report.seconds = self.since(begun);
         Ok(report)
@@ -516,13 +348,4 @@ fn keep_of(open: &OpenConflict, keep: Keep) -> Option<Side> {
             greater(size(Side::Left), size(Side::Right))
         }
     }
-}
-
-/// The beginning of a run's name at a time that a person wrote; `None` when it is no time.
-fn run_stamp(text: &str) -> Option<String> {
-    let zoned = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-        Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
-    })?;
-    Some(zoned.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
 }

@@ -28,13 +28,14 @@ mod session;
 pub mod shelf;
 mod spelling;
 mod spill;
+mod trash;
 mod trust;
 
 pub use api::{
     Counts, Env, Event, Exit, Keep, MaxDelete, Merged, Merger, Monitor, OpenConflict, Options, Places,
     Report, RunInfo, Stop, Versions,
 };
-pub use history::TrashItem;
 pub use merging::VERSION_MAX;
 pub use plan_file::VERSION as PLAN_VERSION;
 pub use session::Session;
+pub use trash::{TrashItem, TrashWalk};

@@ -38,15 +38,18 @@ pub async fn undo(
 /// Lists what was displaced.
 pub async fn trash(world: &World, which: &Which, face: &dyn Face) -> Result<Done> {
     let open = open_known(world, which, &Once::default(), true, face).await?;
-    for item in &open.session.trash().await? {
-        let removed = Removed {
-            side: item.side,
-            run: &item.run,
-            path: &item.path,
-            size: item.entry.size(),
-            time: item.time,
-        };
-        face.item(&Item::Trash(removed));
+    let mut trash = open.session.trash().await?;
+    while let Some(items) = trash.next().await? {
+        for item in &items {
+            let removed = Removed {
+                side: item.side,
+                run: &item.run,
+                path: &item.path,
+                size: item.entry.size(),
+                time: item.time,
+            };
+            face.item(&Item::Trash(removed));
+        }
     }
     Ok(Done::well())
 }

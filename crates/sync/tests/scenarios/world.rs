@@ -477,7 +477,14 @@ impl World {
 
     /// What but directories the trash of both sides holds, as "side path".
     pub fn trash(&self) -> Vec<String> {
-        let items = self.block_on(self.session.trash()).unwrap();
+        let items = self.block_on(async {
+            let mut trash = self.session.trash().await.unwrap();
+            let mut items = Vec::new();
+            while let Some(batch) = trash.next().await.unwrap() {
+                items.extend(batch);
+            }
+            items
+        });
         items
             .iter()
             .filter(|item| !item.entry.is_dir())

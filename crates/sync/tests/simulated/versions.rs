@@ -93,7 +93,11 @@ fn s19_s23_wherever_a_run_ends_versions_bring_everything_back() {
             anna.sync(0).await;
             assert_eq!(world.tree(), anna.look(), "cut off after {calls} calls");
             // Every version that gave way is in the trash, whole.
-            let trash = anna.session.trash().await.unwrap();
+            let mut trash = Vec::new();
+            let mut walk = anna.session.trash().await.unwrap();
+            while let Some(batch) = walk.next().await.unwrap() {
+                trash.extend(batch);
+            }
             for name in ["edited", "removed", "edited-too"] {
                 let held = trash
                     .iter()
