@@ -2,6 +2,9 @@
 //!
 //! Invariant: durable state changes only by a sync or at a crash, and a crash never takes what a sync made durable.
 
+mod bytes;
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,204 +15,12 @@ use syncline_store::disk::{Node as Type, Range, Stat};
 use super::FsOptions;
 use crate::env::SeededDice;
 
-/// Bytes in a block; what lies between blocks is a hole.
-pub const BLOCK: u64 = 4096;
+pub use bytes::{BLOCK, Bytes};
+use node::crash_node;
+pub use node::{Body, Held, Loss, Names, Node};
 
 /// A node's own name, never used twice, unlike its inode number.
 pub type Id = u64;
-
-/// A file's bytes: blocks that are there, and the length.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bytes {
-    pub blocks: BTreeMap<u64, Arc<[u8; BLOCK as usize]>>,
-    pub len: u64,
-}
-
-impl Bytes {
-    pub fn read(&self, at: u64, into: &mut [u8]) -> usize {
-        let len = (self.len.saturating_sub(at)).min(into.len() as u64) as usize;
-        for (n, byte) in into[..len].iter_mut().enumerate() {
-            let place = at + n as u64;
-            *byte = self
-                .blocks
-                .get(&(place / BLOCK))
-                .map_or(0, |block| block[(place % BLOCK) as usize]);
-        }
-        len
-    }
-
-    pub fn write(&mut self, at: u64, mut bytes: &[u8]) {
-        let mut place = at;
-        while !bytes.is_empty() {
-            let start = (place % BLOCK) as usize;
-            let len = bytes.len().min(BLOCK as usize - start);
-            let block = self
-                .blocks
-                .entry(place / BLOCK)
-                .or_insert_with(|| Arc::new([0; BLOCK as usize]));
-            Arc::make_mut(block)[start..start + len].copy_from_slice(&bytes[..len]);
-            bytes = &bytes[len..];
-            place += len as u64;
-        }
-        self.len = self.len.max(place);
-    }
-
-    pub fn set_len(&mut self, len: u64) {
-        self.blocks.split_off(&len.div_ceil(BLOCK));
-        if len < self.len
-            && let Some(last) = self.blocks.get_mut(&(len / BLOCK))
-        {
-            Arc::make_mut(last)[(len % BLOCK) as usize..].fill(0);
-        }
-        self.len = len;
-    }
-
-    pub fn data(&self, from: u64) -> Option<Range> {
-        let mut blocks = self.blocks.range(from / BLOCK..).map(|(n, _)| *n);
-        let first = blocks.next()?;
-        let mut end = first + 1;
-        while blocks.next() == Some(end) {
-            end += 1;
-        }
-        let start = from.max(first * BLOCK);
-        let end = (end * BLOCK).min(self.len);
-        (start < end).then_some(Range {
-            start,
-            len: end - start,
-        })
-    }
-
-    pub fn allocated(&self) -> u64 {
-        self.blocks.len() as u64 * BLOCK
-    }
-
-    /// What a power cut may leave of an unsynced write: each block and the length of one or the other.
-    fn torn(old: &Self, new: &Self, dice: &SeededDice) -> Self {
-        let mut mixed = Self {
-            blocks: BTreeMap::new(),
-            len: if dice.chance(50) { old.len } else { new.len },
-        };
-        let all: BTreeSet<u64> = old.blocks.keys().chain(new.blocks.keys()).copied().collect();
-        for n in all.into_iter().filter(|n| n * BLOCK < mixed.len) {
-            let from = if dice.chance(50) { old } else { new };
-            if let Some(block) = from.blocks.get(&n) {
-                mixed.blocks.insert(n, Arc::clone(block));
-            }
-        }
-        let len = mixed.len;
-        mixed.len = u64::MAX;
-        mixed.set_len(len);
-        mixed
-    }
-}
-
-/// What `set` sets, and the times.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    pub mode: u32,
-    pub owner: Owner,
-    pub mtime: Time,
-    pub ctime: Time,
-    pub xattrs: Xattrs,
-}
-
-pub type Names = BTreeMap<Box<[u8]>, Id>;
-
-#[derive(Debug)]
-pub enum Body {
-    Dir {
-        names: Names,
-        durable: Names,
-        up: Option<(Id, Box<[u8]>)>,
-    },
-    File {
-        bytes: Bytes,
-        durable: Bytes,
-    },
-    Link(Box<[u8]>),
-    Special(Special),
-}
-
-#[derive(Debug)]
-pub struct Node {
-    pub fs: usize,
-    pub number: u64,
-    pub body: Body,
-    pub held: Held,
-    pub durable: Held,
-    pub links: u32,
-    pub opens: u32,
-    pub lock: Option<u64>,
-    /// Its room was given back.
-    pub released: bool,
-    /// Bytes of it were lost by a sync that failed.
-    pub lost: Option<Loss>,
-}
-
-/// What a sync that failed has lost for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// Nobody was told of this file by itself.
-    Untold,
-    /// It was told; now all syncs succeed and make nothing durable.
-    Told,
-}
-
-impl Node {
-    pub fn names(&self) -> Option<&Names> {
-        if let Body::Dir { names, .. } = &self.body {
-            Some(names)
-        } else {
-            None
-        }
-    }
-
-    fn names_mut(&mut self) -> Option<&mut Names> {
-        if let Body::Dir { names, .. } = &mut self.body {
-            Some(names)
-        } else {
-            None
-        }
-    }
-
-    pub fn is_dir(&self) -> bool {
-        self.names().is_some()
-    }
-
-    /// True when a power cut might take bytes of it.
-    fn is_dirty(&self) -> bool {
-        matches!(&self.body, Body::File { bytes, durable } if bytes != durable)
-    }
-
-    pub fn allocated(&self) -> u64 {
-        if let Body::File { bytes, .. } = &self.body {
-            bytes.allocated()
-        } else {
-            0
-        }
-    }
-
-    pub fn stat(&self) -> Stat {
-        let (kind, size) = match &self.body {
-            Body::Dir { .. } => (Type::Dir, BLOCK),
-            Body::File { bytes, .. } => (Type::File, bytes.len),
-            Body::Link(target) => (Type::Link, target.len() as u64),
-            Body::Special(special) => (Type::Special(*special), 0),
-        };
-        Stat {
-            kind,
-            inode: self.number,
-            dev: self.fs as u64 + 1,
-            links: self.links,
-            size,
-            allocated: self.allocated(),
-            mode: self.held.mode,
-            owner: self.held.owner,
-            mtime: self.held.mtime,
-            ctime: self.held.ctime,
-        }
-    }
-}
 
 /// One change of names, taken whole or not at all.
 #[derive(Debug, Clone)]
@@ -669,38 +480,5 @@ impl World {
             };
         }
         false
-    }
-}
-
-fn crash_node(node: &mut Node, dice: &SeededDice, lost: &mut Lost) {
-    let mut times_survive = false;
-    match &mut node.body {
-        Body::Dir { names, durable, .. } => *names = durable.clone(),
-        Body::File { bytes, durable } if bytes != durable => {
-            let left = match dice.below(3) {
-                _ if node.lost.is_some() => durable.clone(),
-                0 => durable.clone(),
-                1 => bytes.clone(),
-                _ => Bytes::torn(durable, bytes, dice),
-            };
-            // Bytes that came through under the old times could be seen by nobody who does not read them.
-            times_survive = left != *durable;
-            lost.files += u64::from(left != *bytes);
-            *bytes = left.clone();
-            *durable = left;
-        }
-        _ => {}
-    }
-    node.lost = None;
-    if node.held != node.durable {
-        let live = node.held.clone();
-        if dice.chance(50) {
-            node.held = node.durable.clone();
-        }
-        if times_survive {
-            (node.held.mtime, node.held.ctime) = (live.mtime, live.ctime);
-        }
-        lost.attributes += u64::from(node.held != live);
-        node.durable = node.held.clone();
     }
 }
