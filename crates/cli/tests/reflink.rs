@@ -8,25 +8,11 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use support::Desk;
-
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        done("umount", &["-l", self.0.to_str().unwrap()]);
-    }
-}
-
-fn done(program: &str, args: &[&str]) -> bool {
-    Command::new(program)
-        .args(args)
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
+use support::mounted::{Mounted, done, skipped};
 
 /// Bytes in use there, once everything is written.
 fn used(at: &Path) -> u64 {
@@ -47,20 +33,11 @@ fn used(at: &Path) -> u64 {
 fn a_copy_shares_its_bytes_where_the_file_system_can() {
     const LARGE: usize = 64 << 20;
     let desk = Desk::new();
-    let (image, at) = (desk.path("image"), desk.dir("disk"));
-    std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
-    let made = done(
-        "mkfs.xfs",
-        &["-q", "-f", "-m", "reflink=1", image.to_str().unwrap()],
-    ) && done(
-        "mount",
-        &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()],
-    );
-    if !made {
-        eprintln!("skipped: not root, or no mkfs.xfs: no file system here that shares bytes");
-        return;
-    }
-    let _mounted = Mounted(at.clone());
+    let at = desk.dir("disk");
+    let make = ["-q", "-f", "-m", "reflink=1"];
+    let Some(_mounted) = Mounted::made(&desk, 400 << 20, "mkfs.xfs", &make, &at) else {
+        return skipped("not root, or no mkfs.xfs: no file system here that shares bytes");
+    };
     let bytes: Vec<u8> = (0..LARGE as u32 / 4).flat_map(u32::to_le_bytes).collect();
     std::fs::create_dir_all(at.join("a")).unwrap();
     std::fs::write(at.join("a/large"), &bytes).unwrap();

@@ -8,42 +8,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use support::Desk;
-
-/// A mounted file system, unmounted when dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A moment after the last process that used it the mount may still be busy: it goes as soon as it can.
-        done("umount", &["-l", self.0.to_str().unwrap()]);
-    }
-}
-
-fn done(program: &str, args: &[&str]) -> bool {
-    Command::new(program)
-        .args(args)
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
-
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
+use support::mounted::{Mounted, done, skipped};
 
 /// An ext4 file system of 32 MiB at `at`.
 fn ext4(desk: &Desk, at: &Path) -> Option<Mounted> {
-    let image = desk.path("image");
-    std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-    let made = done("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()])
-        && done(
-            "mount",
-            &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()],
-        );
-    made.then(|| Mounted(at.to_owned()))
+    Mounted::made(desk, 32 << 20, "mkfs.ext4", &["-q", "-F", "-m", "0"], at)
 }
 
 fn problems(err: &str) -> Vec<&str> {
@@ -150,13 +122,9 @@ fn s26_a_quota_is_said_once() {
     let desk = Desk::new();
     let small = desk.dir("small");
     let options = "size=64m,usrquota_block_hardlimit=2m,mode=0777";
-    if !done(
-        "mount",
-        &["-t", "tmpfs", "-o", options, "tmpfs", small.to_str().unwrap()],
-    ) {
+    let Some(_mounted) = Mounted::with(&["-t", "tmpfs", "-o", options, "tmpfs"], &small) else {
         return skipped("not root, or a kernel without quotas on tmpfs");
-    }
-    let _mounted = Mounted(small.clone());
+    };
     // Root is above quotas: somebody else runs the program.
     for n in 0..80 {
         desk.write(&format!("a/{n:02}"), &format!("{n:064}").repeat(1024));

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use syncline_model::{Fault, Kind, Result};
 
 use crate::os::errno_kind;
-use crate::table::{Batch, Changes, Rows, Table};
+use crate::table::{Batch, Changes, Rows, Table, check_key};
 
 /// Blocks kept in memory.
 const CACHE: u64 = 16 << 20;
@@ -116,7 +116,7 @@ impl FjallTable {
             if sorted.peek().is_some_and(again) {
                 continue;
             }
-            self.possible(&key)?;
+            check_key(&key, &self.at)?;
             match value {
                 Some(value) => files.write(key, value),
                 None => files.write_tombstone(key),
@@ -124,18 +124,6 @@ impl FjallTable {
             .map_err(failed)?;
         }
         files.finish().map_err(failed)
-    }
-
-    /// fjall has no empty key and counts the length of one in two bytes.
-    fn possible(&self, key: &[u8]) -> Result<()> {
-        if !key.is_empty() && key.len() <= usize::from(u16::MAX) {
-            return Ok(());
-        }
-        Err(Fault::new(
-            Kind::Invalid,
-            "write state table: a key has 1 to 65535 bytes",
-            &self.at,
-        ))
     }
 
     /// Bytes that the table takes on disk.
@@ -194,7 +182,7 @@ impl Table for FjallTable {
             batch.sort_by(|a, b| a.0.cmp(&b.0));
             return self.ingest(batch.into_iter().map(Ok));
         }
-        batch.iter().try_for_each(|(key, _)| self.possible(key))?;
+        batch.iter().try_for_each(|(key, _)| check_key(key, &self.at))?;
         self.journal(batch)
             .map_err(|error| fault(&error, "write state table", &self.at))
     }

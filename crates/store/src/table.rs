@@ -3,7 +3,7 @@
 //! Invariant: a batch is taken whole or not at all, and batches in order; after a crash a table holds a prefix of its
 //! batches, not shorter than the last `persist`. What a table loses at its tail must be found again by looking.
 
-use syncline_model::Result;
+use syncline_model::{Fault, Kind, Result};
 
 /// Rows in ascending order of keys.
 pub type Rows = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send>;
@@ -26,4 +26,17 @@ pub trait Table: Send + Sync {
     fn load(&self, changes: Changes) -> Result<()>;
     /// Returns when all that was written survives a power cut.
     fn persist(&self) -> Result<()>;
+}
+
+/// `Invalid` unless `key` is one that every table can hold; `at` is where it was to go.
+pub fn check_key(key: &[u8], at: &str) -> Result<()> {
+    // The engine has no empty key and counts the length of one in two bytes.
+    if !key.is_empty() && key.len() <= usize::from(u16::MAX) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Kind::Invalid,
+        "write state table: a key has 1 to 65535 bytes",
+        at,
+    ))
 }

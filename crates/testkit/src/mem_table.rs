@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_model::{Fault, Kind, Result};
+use syncline_store::table::check_key;
 use syncline_store::{Batch, Changes, Rows, Table};
 
 use crate::env::SeededDice;
@@ -131,16 +132,7 @@ impl Table for MemTable {
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
-        if batch
-            .iter()
-            .any(|(key, _)| key.is_empty() || key.len() > usize::from(u16::MAX))
-        {
-            return Err(Fault::new(
-                Kind::Invalid,
-                "write state table: a key has 1 to 65535 bytes",
-                "memory",
-            ));
-        }
+        batch.iter().try_for_each(|(key, _)| check_key(key, "memory"))?;
         let mut state = self.state();
         if let Some(left) = &mut state.fail_in {
             match left.checked_sub(1) {

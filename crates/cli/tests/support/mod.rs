@@ -7,6 +7,8 @@
     reason = "each test binary uses a part"
 )]
 
+pub mod mounted;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
