@@ -122,20 +122,34 @@ impl Job {
     }
 }
 
+/// What a person asked for, how he is told, and how he may stop it.
+pub struct Asked<'a> {
+    /// Clock, dice and threads.
+    pub env: &'a Env,
+    /// What is wanted.
+    pub options: &'a Options,
+    /// Who is told.
+    pub monitor: &'a dyn Monitor,
+    /// The wish to end early.
+    pub stop: &'a Stop,
+}
+
 impl<'a> Execution<'a> {
     /// Prepares to carry out a plan.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
-        env: &'a Env,
-        options: &'a Options,
-        monitor: &'a dyn Monitor,
-        stop: &'a Stop,
+        asked: Asked<'a>,
         hands: Arc<Hands>,
         base: &'a Base,
         journal: Journal,
         trust: Trust,
         touched: Box<dyn Sort>,
     ) -> Self {
+        let Asked {
+            env,
+            options,
+            monitor,
+            stop,
+        } = asked;
         Self {
             env,
             classes: crate::planning::classes(options, &hands.sides),

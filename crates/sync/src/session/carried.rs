@@ -1,0 +1,271 @@
+//! Carrying a plan out: stage, publish, remember; and what is done when that has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use syncline_model::guard::{Cause, Verdict};
+use syncline_model::{Pair, Problem, RelPath, Result, Side, Trouble};
+use syncline_replica::EditOptions;
+
+use super::told::{gravest, tell, texts};
+use super::{Begun, Session};
+use crate::api::{Event, Exit, Monitor, Options, Report, Stop};
+use crate::conflicts::{Looked, Met};
+use crate::execute::{Asked, Execution, Hands, Held, Renamed, Room};
+use crate::guarding::Answers;
+use crate::journal::Journal;
+use crate::plan::{Draft, Phase, Plan};
+use crate::planning::Planned;
+use crate::trust::Trust;
+
+/// Rows of the base that are written at once where nothing else is to be done.
+const BATCH_ROWS: usize = 8192;
+
+impl Session {
+    /// Stage, publish, remember.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) async fn carry_out(
+        &self,
+        what: &str,
+        begun: &Begun,
+        planned: Planned<'_>,
+        verdict: &Verdict,
+        before: &Answers,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        let Planned { mut draft, trust, .. } = planned;
+        tell(&draft, monitor)?;
+        let conflicts = std::mem::replace(&mut draft.conflicts, Met::new(&self.base));
+        let problems = draft.problems.len() as u64;
+        let tally = draft.tally;
+        let steps = tally.left.counts.steps() + tally.right.counts.steps();
+        let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
+        monitor.event(Event::Planned { steps, bytes });
+        let steps_on = |side: Side| tally[side].counts.steps() + tally[side].times > 0;
+        let busy = steps_on(Side::Left) || steps_on(Side::Right) || !conflicts.is_empty();
+        // Whatever the base learns puts both sides ahead of their older copies, the side that is only read too.
+        let learns = busy || draft.shifted;
+        let writes = Pair::new(learns, learns);
+        // Before the first step: the copies that a killed run made are no conflict to any later one.
+        if !syncline_model::zoo::on("conflict-noted-late") {
+            self.base.note_conflicts(&begun.run, &conflicts)?;
+        }
+        self.raise(before, &writes, options, monitor).await?;
+        let report = if busy {
+            let execution = self
+                .execution(what, begun, verdict, trust, options, monitor, stop)
+                .await?;
+            self.perform(begun, execution, draft.finish()?).await?
+        } else {
+            self.remember_agreed(draft, trust, options).await?;
+            self.refused(begun, Vec::new())
+        };
+        self.wind_up(
+            begun, report, &conflicts, problems, verdict, busy, options, monitor,
+        )
+        .await
+    }
+
+    /// Opens the log and both edits.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) async fn execution<'a>(
+        &'a self,
+        what: &str,
+        begun: &Begun,
+        verdict: &Verdict,
+        trust: Trust,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Execution<'a>> {
+        let mut execution = self
+            .begin_execution(what, begun, trust, options, monitor, stop)
+            .await?;
+        execution.held = Pair::each(|side| Held {
+            removals: verdict.holds(side, Cause::Removals),
+            overwrites: verdict.holds(side, Cause::Overwrites),
+        });
+        execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
+        Ok(execution)
+    }
+
+    /// The same without a brake and a time limit: a person has asked for exactly this.
+    pub(crate) async fn begin_execution<'a>(
+        &'a self,
+        what: &str,
+        begun: &Begun,
+        trust: Trust,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Execution<'a>> {
+        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+        let hands = self.hands(&begun.run, options).await?;
+        let sorter = self.shelf.sorter()?;
+        let asked = Asked {
+            env: &self.env,
+            options,
+            monitor,
+            stop,
+        };
+        Ok(Execution::new(asked, hands, &self.base, journal, trust, sorter))
+    }
+
+    /// Carries a plan out and ends the log and both edits.
+    pub(crate) async fn perform(
+        &self,
+        begun: &Begun,
+        mut execution: Execution<'_>,
+        plan: Plan,
+    ) -> Result<Report> {
+        let outcome = execution.run(plan).await;
+        self.close(begun, execution, outcome).await
+    }
+
+    /// Conflicts are kept, old trash goes, the report is complete.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) async fn wind_up(
+        &self,
+        begun: &Begun,
+        mut report: Report,
+        conflicts: &Met,
+        problems: u64,
+        verdict: &Verdict,
+        busy: bool,
+        options: &Options,
+        monitor: &dyn Monitor,
+    ) -> Result<Report> {
+        let looked = Looked::at(&options.only);
+        self.base.keep_conflicts(&begun.run, conflicts, &looked)?;
+        report.conflicts = conflicts.only_told() + self.base.count_conflicts()?;
+        report.problems += problems;
+        report.reasons = texts(verdict);
+        report.exit = gravest(&[
+            (!report.reasons.is_empty(), Exit::Refused),
+            (busy && report.exit == Exit::Stopped, Exit::Stopped),
+            (report.problems > 0, Exit::Partial),
+            (report.conflicts > 0, Exit::Conflict),
+        ]);
+        if busy {
+            self.retain_trash(monitor).await?;
+            self.base.persist()?;
+        }
+        report.seconds = self.since(begun);
+        Ok(report)
+    }
+
+    /// Rows that changed without a step (touched files, both edited alike): only the base moves. Many batches are as good as one: a name that
+    /// is left is left in the batch that writes the new one.
+    pub(super) async fn remember_agreed(
+        &self,
+        draft: Draft<'_>,
+        trust: Trust,
+        options: &Options,
+    ) -> Result<()> {
+        let mut plan = draft.finish()?;
+        let (mut rows, mut renamed) = (Vec::new(), Renamed::default());
+        loop {
+            let item = plan.next()?;
+            if item.is_none() || rows.len() >= BATCH_ROWS {
+                let rows = std::mem::take(&mut rows);
+                if options.merger.is_some() {
+                    crate::merging::keep_agreed(&self.sides, &self.base, &rows).await?;
+                }
+                self.base.write(rows)?;
+            }
+            let Some((phase, item)) = item else { return Ok(()) };
+            if phase == Phase::Behind {
+                renamed.follow(&self.base, item)?;
+                continue;
+            }
+            let Some((row, was)) = item.sole else { continue };
+            let row = row.map(|row| Pair::each(|side| row[side].clone().map(|seen| trust.judge(side, seen))));
+            let left = was.and_then(|was| renamed.left(was, &item.slot));
+            rows.extend(left.map(|left| (left, None)));
+            rows.push((item.slot, row));
+        }
+    }
+
+    /// Begins to edit both sides.
+    pub(crate) async fn hands(&self, run: &str, options: &Options) -> Result<Arc<Hands>> {
+        let edit_options = EditOptions {
+            run: run.into(),
+            trash: options.trash,
+            classes: options.classes,
+            durability: options.durability,
+        };
+        let mut edits = Pair::new(None, None);
+        for side in Side::BOTH {
+            if !self.sides[side].profile().read_only {
+                edits[side] = Some(self.sides[side].edit(&edit_options).await?);
+            }
+        }
+        Ok(Arc::new(Hands {
+            sides: self.sides.clone(),
+            edits,
+            base: self.base.clone(),
+            room: Pair::each(|side| Room::new(options.barred[side])),
+            copied: AtomicU64::new(0),
+            halt: AtomicBool::new(false),
+            abort: AtomicBool::new(false),
+        }))
+    }
+
+    /// Ends an execution: both edits, the log, the report.
+    pub(crate) async fn close(
+        &self,
+        begun: &Begun,
+        mut execution: Execution<'_>,
+        outcome: Result<()>,
+    ) -> Result<Report> {
+        for side in Side::BOTH {
+            if let Some(edit) = &execution.hands.edits[side] {
+                let finished = edit.finish().await;
+                if outcome.is_ok() {
+                    execution.ended(side, finished)?;
+                }
+            }
+        }
+        execution.tell_what_waits();
+        let exit = match &outcome {
+            Ok(()) if execution.brakes() => Exit::Refused,
+            Ok(()) if execution.stopped => Exit::Stopped,
+            Ok(()) if execution.problems > 0 => Exit::Partial,
+            Ok(()) => Exit::Done,
+            Err(_) => Exit::Unreachable,
+        };
+        // Once the log has an end, nobody looks again for what the base lacks.
+        self.base.persist()?;
+        execution.journal.end(exit, &execution.counts)?;
+        self.base.note_trash(&begun.run, &execution.trashed)?;
+        outcome?;
+        self.base.drop_digests()?;
+        self.base.drop_made()?;
+        let mut problems = execution.problems;
+        let mut exit = exit;
+        for side in Side::BOTH {
+            if let Err(fault) = self.sides[side].tidy_trash().await {
+                let trouble = Trouble {
+                    message: format!("what was displaced stays in .syncline/trash for now: {fault}"),
+                    ..Trouble::from(&fault)
+                };
+                let problem = Problem::new(RelPath::root(), Some(side), trouble);
+                execution.monitor.event(Event::Problem(&problem));
+                problems += 1;
+                exit = gravest(&[(true, exit), (true, Exit::Partial)]);
+            }
+        }
+        Ok(Report {
+            run: Some(begun.run.clone()),
+            exit,
+            left: execution.counts.left,
+            right: execution.counts.right,
+            conflicts: 0,
+            problems,
+            reasons: Vec::new(),
+            seconds: 0.0,
+        })
+    }
+}
