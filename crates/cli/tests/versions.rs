@@ -6,6 +6,7 @@ mod support;
 
 use support::Desk;
 use syncline_testkit::moto::Moto;
+use syncline_testkit::store_conformance::listed;
 
 #[test]
 fn s19_versions_of_a_bucket_serve_as_its_trash() {
@@ -41,6 +42,14 @@ fn s19_versions_of_a_bucket_serve_as_its_trash() {
     desk.write("anna/d/edited", "short");
     desk.remove("anna/removed");
     desk.ends(0, &["sync", "anna", "s3://kept/tree"]);
+    let trash = || {
+        runtime.block_on(async {
+            let store = moto.endpoint.store("kept/tree").await.unwrap();
+            let listed = listed(&store, ".syncline/trash/", None).await.unwrap();
+            listed.iter().map(|listed| listed.blob.size).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(trash(), [3989, 3989], "notes of versions and no copies");
     let listed = desk.ends(0, &["trash", "list", "--json"]);
     assert!(
         listed.out.contains("d/edited") && listed.out.contains("removed"),
@@ -58,6 +67,7 @@ fn s19_versions_of_a_bucket_serve_as_its_trash() {
     desk.ends(0, &["sync", "anna", "s3://kept/tree"]);
     assert_eq!(desk.read("anna/d/edited").unwrap(), "short");
     desk.ends(0, &["trash", "empty", "--yes"]);
+    assert_eq!(trash(), [0; 0]);
     desk.ends(0, &["sync", "anna", "s3://kept/tree"]);
     desk.dir("new");
     desk.ends(0, &["sync", "new", "s3://kept/tree"]);

@@ -394,3 +394,55 @@ impl Edit for Many {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    const FILES: u64 = 3 * PER_DIR + 7;
+
+    async fn scanned(tree: &Many) -> Vec<Seen> {
+        let mut walk = tree.scan(&Scope::default()).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some(batch) = walk.next().await.unwrap() {
+            rows.extend(batch);
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn what_a_scan_shows_of_a_name_is_what_find_and_apply_show_of_it() {
+        for (shape, dirs) in [(Shape::Nested, 4), (Shape::Moved, 8), (Shape::Flat, 1)] {
+            let tree = Many::new(Side::Left, shape, FILES);
+            let rows = scanned(&tree).await;
+            assert!(rows.is_sorted_by(|a, b| a.slot < b.slot), "{shape:?}");
+            assert_eq!(rows.len() as u64, FILES + dirs, "{shape:?}");
+            for Seen { slot, what } in &rows {
+                let path = slot.path();
+                let found = tree.find(&path, &Scope::default()).await.unwrap();
+                assert_eq!(found.as_ref(), Some(what), "{shape:?} {path}");
+                let change = Change {
+                    path,
+                    old: None,
+                    new: Some(what.entry.clone()),
+                    from: None,
+                };
+                let applied = tree.apply(&change, None).await.unwrap();
+                assert_eq!(applied.now.as_ref(), Some(what), "{shape:?} {slot}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_moved_is_at_its_new_name_alone() {
+        let tree = Many::new(Side::Left, Shape::Moved, FILES);
+        let there = async |name: &str| {
+            let path = RelPath::try_from(name).unwrap();
+            tree.find(&path, &Scope::default()).await.unwrap().is_some()
+        };
+        assert!(there("e00000001/photo-09.jpg").await && there("d00000001/photo-10.jpg").await);
+        assert!(!there("d00000001/photo-09.jpg").await && !there("e00000001/photo-10.jpg").await);
+    }
+}
