@@ -351,6 +351,22 @@ fn s38_what_becomes_excluded_stays_on_both_sides() {
 }
 
 #[test]
+fn s38_a_deleted_directory_stays_where_it_holds_what_is_excluded() {
+    let desk = Desk::new();
+    for name in ["x", "d/file", "d/log/1"] {
+        desk.write(&format!("a/{name}"), name);
+    }
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.write("a/.synclineignore", "log/\n");
+    desk.remove("a/d");
+    for _ in 0..2 {
+        desk.ends(0, &["sync", "a", "b"]);
+        assert_eq!(desk.read("b/d/log/1"), Some("d/log/1".into()));
+        assert_eq!(desk.read("b/d/file"), None);
+    }
+}
+
+#[test]
 fn json_lines_have_the_settled_shape() {
     let desk = Desk::new();
     desk.write("a/x", "12345");

@@ -116,6 +116,7 @@ impl Desk {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("SYNCLINE_STATE", self.path("state"))
+            .envs(std::env::var_os("SYNCLINE_ZOO").map(|bug| ("SYNCLINE_ZOO", bug)))
             .envs(&self.variables)
             .stdin(Stdio::null());
         command

@@ -148,7 +148,7 @@ impl<D: Disk> Lister<D> {
         let own = self.view.hide_own && was_dir && name == OWN_DIR.as_bytes();
         // The walk comes here only through directories that take part.
         if own || self.view.filter.excludes_itself(listed.path_bytes(), was_dir) {
-            if syncline_model::zoo::on("excluded-is-deleted") {
+            if syncline_model::zoo::on("excluded-not-listed") {
                 return Ok(None);
             }
             return Ok(Some(excluded(listed)));

@@ -179,7 +179,7 @@ pub(crate) fn still(expect: &Observation, now: &Stat, fs: u64, ctime: bool) -> b
         let proved = [Time::NEVER, now.ctime, instead(now)].contains(&stamp.ctime);
         stamp.inode == now.inode
             && stamp.fs == fs
-            && (!ctime || proved || syncline_model::zoo::on("ctime-ignored"))
+            && (!ctime || proved || syncline_model::zoo::on("last-look-without-ctime"))
     });
     alike && same_time && same_inode
 }

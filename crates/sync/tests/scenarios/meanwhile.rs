@@ -102,6 +102,56 @@ fn s27_an_edit_between_scan_and_apply_survives() {
     world.assert_settled();
 }
 
+/// Only the time of status change tells of such an edit: an editor in place, a tool that puts the time back.
+#[test]
+fn s27_an_edit_that_keeps_length_and_time_survives_between_scan_and_apply() {
+    let world = World::synced(&[("a", "1111"), ("b", "1111"), ("keep", "1")]);
+    world.left.write("a", "2222, by left");
+    world.left.remove("b");
+    let right = world.right.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            right.rewrite("a", "3333");
+            right.rewrite("b", "4444");
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    assert_eq!(
+        (world.right.read("a"), world.right.read("b")),
+        (b"3333".to_vec(), b"4444".to_vec()),
+        "an edit was overwritten"
+    );
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    for text in ["2222, by left", "3333", "4444"] {
+        assert_eq!(world.left.names_of(text.as_bytes()).len(), 1, "{text:?}");
+        assert_eq!(world.right.names_of(text.as_bytes()).len(), 1, "{text:?}");
+    }
+    assert_eq!(world.left.read("b"), b"4444");
+}
+
+/// Bytes that come while only attributes are set are no part of what was agreed on.
+#[test]
+fn s27_an_edit_between_scan_and_a_change_of_attributes_travels() {
+    let world = World::synced(&[("a", "1"), ("b", "1"), ("keep", "1")]);
+    world.left.chmod("a", 0o600);
+    world.left.set_mtime("b", (1_500_000_000, 1));
+    let right = world.right.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("copying") = event {
+            right.write("a", "edited meanwhile");
+            right.write("b", "edited meanwhile, too");
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.read("a"), b"edited meanwhile");
+    assert_eq!(world.left.read("b"), b"edited meanwhile, too");
+    assert_eq!(world.right.mode("a"), 0o600);
+    world.assert_settled();
+}
+
 #[test]
 fn s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
     let world = World::synced(&[("x", "1")]);

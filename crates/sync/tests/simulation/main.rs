@@ -191,3 +191,24 @@ fn s23_wherever_a_run_ends_the_next_ones_come_to_the_same_place() {
     println!("{cuts} runs cut short");
     assert!(cuts > 1000 || few(), "{cuts} runs cut short: nothing was proved");
 }
+
+#[test]
+fn s14_s23_a_directory_rename_killed_anywhere_ends_without_a_conflict() {
+    let mut kills = [0, 0];
+    for seed in 0..2 {
+        for rows in [false, true] {
+            for at in 0.. {
+                let killed = World::renamed_and_killed(seed, at, rows);
+                match killed.unwrap_or_else(|why| panic!("seed {seed}, killed at {at}, rows {rows}: {why}")) {
+                    true => kills[usize::from(rows)] += 1,
+                    false => break,
+                }
+            }
+        }
+    }
+    println!("killed at {} changes of files and {} of rows", kills[0], kills[1]);
+    assert!(
+        kills[0] > 50 && kills[1] > 5,
+        "{kills:?} kills: nothing was proved"
+    );
+}

@@ -281,6 +281,29 @@ impl User {
         }
     }
 
+    /// Writes a file as an editor saves it; the directory that holds it stands.
+    pub fn save(&self, side: Side, path: &[u8], number: u64) {
+        let (dir, name) = self.place(side, path).expect("its directory stands");
+        let draft = b".saving";
+        let file = self.disk.open(&dir, draft, true).expect("made");
+        self.disk.write(&file, 0, &content(number, 30)).expect("room");
+        drop(file);
+        let over = self.disk.place((&dir, draft), (&dir, &name), Place::Over);
+        over.expect("renamed over a file");
+    }
+
+    /// Makes a directory.
+    pub fn make_dir(&self, side: Side, path: &[u8]) {
+        let (dir, name) = self.place(side, path).expect("its directory stands");
+        self.disk.make(&dir, &name, Make::Dir).expect("made");
+    }
+
+    /// Deletes a file.
+    pub fn delete(&self, side: Side, path: &[u8]) {
+        let (dir, name) = self.place(side, path).expect("its directory stands");
+        self.disk.remove(&dir, &name, false).expect("removed");
+    }
+
     /// One edit beside a running program. Who puts a time back cannot do all of it between two calls that follow one
     /// another: a program whose own call moves the time of status change has no means to see that.
     pub fn meddle(&self, side: Side, dice: &SeededDice) {
@@ -432,7 +455,7 @@ impl User {
         let _ = self.disk.remove(dir, name, true);
     }
 
-    fn rename(&self, side: Side, from: &[u8], to: &[u8]) {
+    pub fn rename(&self, side: Side, from: &[u8], to: &[u8]) {
         if to.starts_with(&[from, b"/"].concat()) {
             return;
         }

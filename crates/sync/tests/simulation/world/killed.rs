@@ -1,12 +1,17 @@
-//! A run is killed at each of its changes in turn and then taken back: both trees are what they were before it.
+//! A run is killed at each of its changes in turn and then taken back, or gone on with: both trees are what they were before it, or what
+//! they were to be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use syncline_model::{Result, Side};
 use syncline_sync::{MaxDelete, Options, Stop};
 use syncline_testkit::env::LocalSpawn;
 
-use super::{Env, World, compare};
+use super::{Env, What, World, compare};
+use crate::user::content;
 
 impl World {
     /// A session in a process of its own, and what is done in it.
@@ -68,5 +73,70 @@ impl World {
                 .map_err(|why| format!("{why}\n{}", world.story().join("\n")))?;
         }
         Ok(killed.then_some(steps))
+    }
+
+    /// A directory was renamed here, files in it were edited and deleted on both sides; the run is killed at its change `at` of files or rows.
+    /// The next one comes to what both wanted, and to no conflict. False: the run ended before.
+    pub fn renamed_and_killed(seed: u64, at: u64, rows: bool) -> Result<bool, String> {
+        let mut world = Self::new(seed);
+        let options = Options {
+            max_delete: MaxDelete::None,
+            ..Options::default()
+        };
+        let files = [b"d/a", b"d/b", b"d/c", b"d/d", b"d/e"];
+        world.user.make_dir(Side::Left, b"d");
+        for (number, path) in (1..).zip(files) {
+            world.user.save(Side::Left, path, number);
+        }
+        world.synced_by_users();
+        let first = world.process("sync", &options);
+        first.map_err(|fault| format!("the first run failed: {fault:?}"))?;
+        world.user.rename(Side::Left, b"d", b"new");
+        world.user.save(Side::Left, b"new/a", 11);
+        world.user.delete(Side::Left, b"new/b");
+        world.user.save(Side::Right, b"d/c", 13);
+        world.user.delete(Side::Right, b"d/d");
+        world.synced_by_users();
+        if rows {
+            world.kill_in.store(at as i64, Ordering::Relaxed);
+        } else {
+            world.kill_at = Some(at);
+        }
+        let _ = world.process("sync", &options);
+        world.kill_in.store(-1, Ordering::Relaxed);
+        let killed = world.disk.is_killed();
+        world.disk.restart();
+        world.synced_by_users();
+        world.met.conflicts = 0;
+        world.settle()?;
+        let file = |number| What::File(content(number, 30));
+        let wanted = [
+            (&b"new"[..], What::Dir),
+            (b"new/a", file(11)),
+            (b"new/c", file(13)),
+            (b"new/e", file(5)),
+        ];
+        let wanted: BTreeMap<_, _> = wanted.into_iter().collect();
+        for (side, look) in Side::BOTH
+            .into_iter()
+            .zip([world.looks().left, world.looks().right])
+        {
+            let found = look.iter().filter(|(path, _)| path.as_slice() != b"anchor");
+            let found: BTreeMap<_, _> = found.map(|(path, seen)| (&path[..], seen.what.clone())).collect();
+            if found != wanted {
+                return Err(format!("{side:?} is {found:?}\n{}", world.story().join("\n")));
+            }
+        }
+        match world.met.conflicts {
+            0 => Ok(killed),
+            _ => Err(format!("a conflict of nobody's\n{}", world.story().join("\n"))),
+        }
+    }
+
+    /// Time passes, and all that users did survives a power cut.
+    fn synced_by_users(&self) {
+        self.disk.advance(Duration::from_secs(20));
+        self.clock.advance(Duration::from_secs(20));
+        Side::BOTH.iter().for_each(|side| self.user.sync(*side));
     }
 }
