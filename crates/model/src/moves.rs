@@ -203,6 +203,21 @@ impl Moves {
             .unwrap_or_else(|| path.clone())
     }
 
+    /// Directories that go into others which move there too, each with where its new name lies before those have moved: what stands there
+    /// comes along and is in the way, unless it is a directory that leaves by itself.
+    pub fn inward(&self) -> impl Iterator<Item = (&Moved, RelPath)> {
+        self.ordered
+            .iter()
+            .filter(|moved| !moved.alike && !moved.onto)
+            .filter_map(|moved| {
+                let parent = moved.to.parent()?;
+                let now = self.before(moved.side.other(), &parent);
+                let at = now.join(&moved.to.name()?);
+                let leaves = self.due(moved.side.other()).any(|other| other.from == at);
+                (now != parent && !leaves).then_some((moved, at))
+            })
+    }
+
     /// Its place among the directory moves on the side that follows; `None` for other moves.
     pub fn rank(&self, on: Side, to: &RelPath) -> Option<usize> {
         self.ordered
@@ -234,6 +249,21 @@ impl Moves {
                 .into_iter()
                 .all(|dir| !file.from.is_within(dir) && !file.to.is_within(dir))
         })
+    }
+
+    /// The place, among the directory moves, after which the directory around `path` stands on `on`: it is moved there, or lies in one that is.
+    pub fn brings(&self, on: Side, path: &RelPath) -> Option<usize> {
+        let parent = path.parent()?;
+        let around = |moved: &&Moved| parent.is_within(&moved.to);
+        let moved = self
+            .due(on)
+            .filter(around)
+            .max_by_key(|moved| moved.to.as_bytes().len())?;
+        // A circle is gone round at once.
+        let last = |other: &Moved| other == moved || (other.hub.is_some() && other.hub == moved.hub);
+        self.ordered
+            .iter()
+            .rposition(|other| other.side == moved.side && last(other))
     }
 
     /// The place, among the directory moves, of the first that goes into a directory which is to be made on `on`: it is made right before.

@@ -17,7 +17,8 @@ pub enum Phase {
     Behind,
     /// Files that give their name to a directory.
     Aside,
-    /// Directories moved, in the order that the moves want, and made where others move into them.
+    /// Directories moved, in the order that the moves want, and made where others move into them; files in them that give their name to
+    /// another one.
     MoveDir,
     /// Files moved into directories that stand.
     Move,
@@ -33,10 +34,12 @@ pub enum Phase {
     Copy,
     /// Files of several names, group by group.
     Link,
-    /// Attributes.
+    /// Attributes of directories.
     Metadata,
     /// To the trash, innermost first.
     Remove,
+    /// Attributes of all else. What loses a name has lost it by then: killed in between, that name would show them too and seem edited.
+    Attributes,
     /// Times of directories.
     Times,
     /// Nothing to do but remember.
@@ -45,7 +48,7 @@ pub enum Phase {
 
 impl Phase {
     /// All, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Behind,
         Self::Aside,
         Self::MoveDir,
@@ -58,6 +61,7 @@ impl Phase {
         Self::Link,
         Self::Metadata,
         Self::Remove,
+        Self::Attributes,
         Self::Times,
         Self::Agreed,
     ];
@@ -75,7 +79,12 @@ impl Phase {
             Action::Move if new_dir => Self::MoveDir,
             Action::Move if chained.is_some_and(|late| late || made.around(step)) => Self::MoveLate,
             Action::Move if chained.is_some() => Self::Chain,
-            Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::Aside,
+            Action::Move if path.name().is_some_and(|name| is_conflict_name(&name)) => {
+                match moves.brings(step.side, path) {
+                    Some(_) => Self::MoveDir,
+                    None => Self::Aside,
+                }
+            }
             Action::Move if made.around(step) => Self::MoveLate,
             Action::Move => Self::Move,
             Action::Mkdir | Action::Update if new_dir && moves.leads(step.side, path).is_some() => {
@@ -91,7 +100,8 @@ impl Phase {
                 None if path.name().is_some_and(|name| is_conflict_name(&name)) => Self::OwnCopy,
                 _ => Self::Copy,
             },
-            Action::Metadata => Self::Metadata,
+            Action::Metadata if new_dir => Self::Metadata,
+            Action::Metadata => Self::Attributes,
             Action::Remove if moves.chains.clears(step.side, path) => Self::Aside,
             Action::Remove => Self::Remove,
             Action::Times => Self::Times,
@@ -145,8 +155,9 @@ pub fn key(phase: Phase, slot: &Slot, step: Option<&Step>, moves: &Moves) -> Vec
         (Phase::MoveDir | Phase::Chain | Phase::MoveLate, Some(step)) => {
             let path = slot.path();
             let rank = if phase == Phase::MoveDir {
-                let own = moves.rank(step.side, &path);
+                let own = moves.rank(step.side, &path).filter(|_| slot.is_dir());
                 own.or_else(|| moves.leads(step.side, &path))
+                    .or_else(|| moves.brings(step.side, &path))
             } else {
                 moves.chains.arriving(step.side, &path).map(|(rank, _)| rank)
             };

@@ -210,6 +210,9 @@ impl<'a> Execution<'a> {
         while let Some(batch) = self.batch(&mut plan, Phase::Remove)? {
             self.remove(batch).await?;
         }
+        while let Some(batch) = self.batch(&mut plan, Phase::Attributes)? {
+            self.at_once(batch).await?;
+        }
         self.monitor.event(Event::Phase("committing"));
         while let Some(batch) = self.batch(&mut plan, Phase::Times)? {
             self.times(batch).await?;

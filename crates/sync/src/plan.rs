@@ -2,7 +2,8 @@
 //!
 //! Order: directories whose new name only the base lacks · files that make room for directories or moves · moves of directories, which are
 //! made where others move into them · moves of files, then those over names in use · directories made · moves into those · conflict copies ·
-//! copies · groups of hard links · attributes · removals, and files in place of directories, innermost first · rows that need no step.
+//! copies · groups of hard links · attributes of directories · removals, and files in place of directories, innermost first · attributes of
+//! all else · rows that need no step.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -260,11 +261,16 @@ impl<'a> Draft<'a> {
         Ok(settle.was.is_some() || entries(&before) != entries(&settle.row))
     }
 
-    /// A name that stands on both sides already may lead the group of links that new names join.
+    /// A name that stands on both sides already may lead the group of links that new names join, with the attributes that it has until they
+    /// are set.
     fn note_member(&mut self, settle: &Settle) -> Result<()> {
-        let Some(row) = settle.row.as_ref().filter(|_| settle.steps.is_empty()) else {
+        let stands = settle.steps.iter().all(|step| step.action == Action::Metadata);
+        let Some(mut row) = settle.row.clone().filter(|_| stands) else {
             return Ok(());
         };
+        for step in &settle.steps {
+            row[step.side] = step.change.old.clone();
+        }
         for side in Side::BOTH {
             let Some(Entry::File(_, _, Some(link))) = row[side].as_ref().map(|seen| &seen.entry) else {
                 continue;
@@ -279,7 +285,7 @@ impl<'a> Draft<'a> {
                     slot: settle.slot.clone(),
                     step: None,
                     member: Some(side.other()),
-                    sole: Some((settle.row.clone(), None)),
+                    sole: Some((Some(row.clone()), None)),
                 },
             )?;
         }

@@ -217,7 +217,11 @@ impl<'a> Planner<'a> {
             keeps: rule.skip_deletes,
         };
         pairs.extend(directories(self.followable(chained, rule, scope).await?, ground));
-        let (mut moves, conflicts) = Moves::new(pairs, ground.exchanges);
+        let (mut moves, mut conflicts) = Moves::new(pairs.clone(), ground.exchanges);
+        while let Some(held) = self.held(&moves, scope).await? {
+            pairs.retain(|moved| *moved != held);
+            (moves, conflicts) = Moves::new(pairs.clone(), ground.exchanges);
+        }
         let first = first_file.into_iter();
         let files = self
             .files(first, &mut groups, &mut moves, ground, rule, scope)
@@ -348,6 +352,16 @@ impl<'a> Planner<'a> {
     async fn is_dir(&self, side: Side, path: &RelPath, scope: &Scope) -> Result<bool> {
         let found = self.sides[side].find(path, scope).await?;
         Ok(found.is_some_and(|found| found.entry.is_dir()))
+    }
+
+    /// A directory whose new name is held by what another one brings along.
+    async fn held(&self, moves: &Moves, scope: &Scope) -> Result<Option<Moved>> {
+        for (moved, at) in moves.inward() {
+            if !self.free(moved, &at, scope).await? {
+                return Ok(Some(moved.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Nothing of any kind stands at `to` on the side that is to follow.

@@ -77,7 +77,17 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
         chained.into_iter().filter_map(followable).collect(),
         ground,
     ));
-    let (mut moves, conflicts) = Moves::new(pairs, ground.exchanges);
+    let (mut moves, mut conflicts) = Moves::new(pairs.clone(), ground.exchanges);
+    let held = |moves: &Moves| {
+        let mut inward = moves.inward();
+        inward
+            .find(|(moved, at)| !free(moved.side, at))
+            .map(|(moved, _)| moved.clone())
+    };
+    while let Some(held) = held(&moves) {
+        pairs.retain(|moved| *moved != held);
+        (moves, conflicts) = Moves::new(pairs.clone(), ground.exchanges);
+    }
     let (mut files, mut chained, mut alike) = (Vec::new(), Vec::new(), BTreeMap::<Slot, Vec<Shift>>::new());
     for mut shift in file_shifts {
         if let Some(was) = moves

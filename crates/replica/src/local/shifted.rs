@@ -1,5 +1,4 @@
-//! Times of status change that we moved ourselves: of files with several names, whose other names are still known by the
-//! time from before.
+//! Times that we moved ourselves: of files with several names, whose other names are still known by the times from before.
 //!
 //! Invariant: what was seen before is believed only if every change since was ours, one right after the other.
 
@@ -11,17 +10,24 @@ use syncline_store::Stat;
 
 use super::observe::{held, still};
 
-/// The times of status change of one inode, each moved to the next by ourselves alone.
+/// When the status of an inode changed, and its bytes.
+type Times = (Time, Time);
+
+fn times(stat: &Stat) -> Times {
+    (stat.ctime, stat.mtime)
+}
+
+/// The times of one inode, each moved to the next by ourselves alone.
 struct Chain {
-    before: BTreeSet<Time>,
-    now: Time,
+    before: BTreeSet<Times>,
+    now: Times,
 }
 
 impl Default for Chain {
     fn default() -> Self {
         Self {
             before: BTreeSet::new(),
-            now: Time::NEVER,
+            now: (Time::NEVER, Time::NEVER),
         }
     }
 }
@@ -33,32 +39,56 @@ pub(crate) struct Shifted(Mutex<BTreeMap<(u64, u64), Chain>>);
 impl Shifted {
     /// A name of the inode of `before` was made, moved or taken away by us.
     pub fn note(&self, fs: u64, before: &Stat, after: &Stat) {
-        if before.inode != after.inode || (before.links < 2 && after.links < 2) || before.ctime == after.ctime
+        self.note_set(fs, before, after, None);
+    }
+
+    /// The same, or its attributes were set by us, its time of modification to `mtime`.
+    pub fn note_set(&self, fs: u64, before: &Stat, after: &Stat, mtime: Option<Time>) {
+        if before.inode != after.inode
+            || (before.links < 2 && after.links < 2)
+            || times(before) == times(after)
         {
             return;
         }
         let mut chains = held(&self.0);
         let chain = chains.entry((fs, before.inode)).or_default();
-        if chain.now != before.ctime {
+        let written = before.mtime != after.mtime && mtime != Some(after.mtime);
+        if chain.now != times(before) || written {
             // Somebody else moved it in between: what was known from before that is worth nothing.
             chain.before.clear();
         }
-        chain.before.insert(before.ctime);
-        chain.now = after.ctime;
+        if !written {
+            chain.before.insert(times(before));
+        }
+        chain.now = times(after);
     }
 
     /// Whether `now` is what `expect` saw, but for what we did to it.
     pub fn still(&self, expect: &Observation, now: &Stat, fs: u64) -> bool {
-        let ours = || {
-            let chains = held(&self.0);
-            let chain = chains
-                .get(&(fs, now.inode))
-                .filter(|chain| chain.now == now.ctime);
-            let seen = expect.tag.stamp().map(|stamp| stamp.ctime);
-            chain.is_some_and(|chain| seen.is_some_and(|seen| chain.before.contains(&seen)))
-                && still(expect, now, fs, false)
+        still(expect, now, fs, true) || self.only_ours(expect, now, fs)
+    }
+
+    /// Whether all that has changed since `expect` was seen was done by us, under another name of the same file.
+    pub fn only_ours(&self, expect: &Observation, now: &Stat, fs: u64) -> bool {
+        let chains = held(&self.0);
+        let Some(chain) = chains
+            .get(&(fs, now.inode))
+            .filter(|chain| chain.now == times(now))
+        else {
+            return false;
         };
-        still(expect, now, fs, true) || ours()
+        let Some(ctime) = expect.tag.stamp().map(|stamp| stamp.ctime) else {
+            return false;
+        };
+        let mtime = expect.entry.meta().and_then(|meta| meta.mtime);
+        let seen = |before: &&Times| before.0 == ctime && mtime.is_none_or(|mtime| mtime == before.1);
+        chain.before.iter().find(seen).is_some_and(|before| {
+            let as_seen = Stat {
+                mtime: before.1,
+                ..*now
+            };
+            still(expect, &as_seen, fs, false)
+        })
     }
 
     /// Another edit begins.

@@ -347,3 +347,58 @@ fn s28_an_attribute_set_between_scan_and_move_is_an_edit() {
     }
     world.assert_settled();
 }
+
+/// Names of one file are one file: what the run does to it under one name is nobody's edit under another.
+#[test]
+fn s30_attributes_of_a_file_under_one_name_do_not_hold_up_its_other_names() {
+    let world = World::new();
+    for (one, other) in [("edited", "edited too"), ("kept", "gone"), ("stays", "moves")] {
+        world.left.write(one, "1");
+        world.left.hard_link(one, other);
+    }
+    world.left.write("keep", "1");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    for (name, secs) in [
+        ("edited", 1_500_000_001),
+        ("kept", 1_500_000_002),
+        ("stays", 1_500_000_003),
+    ] {
+        world.left.set_mtime(name, (secs, 1));
+    }
+    world.right.write("edited", "2, by right");
+    world.left.remove("gone");
+    world.left.rename("moves", "moved");
+    world.left.chmod("stays", 0o600);
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert!(!world.right.has("gone"));
+    for tree in [&world.left, &world.right] {
+        assert_eq!(tree.read("edited too"), b"2, by right");
+        assert_eq!(tree.mtime("kept"), (1_500_000_002, 1));
+        assert_eq!(
+            (tree.mode("moved"), tree.mtime("moved")),
+            (0o600, (1_500_000_003, 1))
+        );
+    }
+    world.assert_settled();
+}
+
+/// What stands in a directory that moves comes along: a name in it is free only if it is free there now.
+#[test]
+fn a_directory_that_moves_into_one_that_moves_meets_what_the_other_side_made_there() {
+    let world = World::synced(&[("d/x", "1"), ("b/y", "2"), ("a/z", "3")]);
+    world.right.rename("d", "a/d");
+    world.right.rename("b", "a/d/c");
+    world.left.write("d/c", "made on the left");
+    let ran = world.sync();
+    assert!(ran.said.problems.is_empty(), "{ran:?}");
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    for tree in [&world.left, &world.right] {
+        assert_eq!(tree.names_of(b"made on the left").len(), 1);
+        assert_eq!(tree.read("a/d/c/y"), b"2");
+        assert_eq!(tree.read("a/d/x"), b"1");
+    }
+    let ran = world.sync();
+    assert_eq!(ran.steps(), Vec::<String>::new());
+}

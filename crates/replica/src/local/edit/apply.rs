@@ -191,12 +191,15 @@ impl<D: Disk> LocalEdit<D> {
                 wanted.meta.mode = Some(mode | 0o700);
             }
         }
+        let mtime = wanted.meta.mtime;
         self.set(Target::Name(at.dir(), &at.name), &wanted.without(&before))?;
         let after = self.disk.stat(at.dir(), &at.name)?;
         if after.inode != before.inode {
             return Err(changed("it was replaced while its attributes were set", &at.path));
         }
-        self.routes.shifted.note(at.step.spot.fs, &before, &after);
+        self.routes
+            .shifted
+            .note_set(at.step.spot.fs, &before, &after, mtime);
         if new.is_file() && self.how.durability == Durability::File {
             self.sync_file(&at.path)?;
         }

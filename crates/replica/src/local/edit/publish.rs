@@ -8,7 +8,7 @@ use syncline_model::{Fault, Kind, Observation, Result, TrashRef};
 use syncline_store::{Disk, Node, Place as How, Stat, Target};
 
 use super::super::body::changed;
-use super::super::observe::{held, still};
+use super::super::observe::held;
 use super::apply::is_same;
 use super::attrs::Wanted;
 use super::place::Berth;
@@ -38,13 +38,13 @@ impl<D: Disk> LocalEdit<D> {
         let kept = (&draft.dir, &draft.name[..]);
         match self.disk.place(kept, at.name(), How::Exchange) {
             Ok(()) => {}
-            Err(fault) if fault.is(Kind::Unsupported) => return self.replace_in_steps(draft, at, old, &seen),
+            Err(fault) if fault.is(Kind::Unsupported) => return self.replace_in_steps(draft, at, &seen),
             Err(fault) if fault.is(Kind::NotFound) => return Err(changed("it is gone", &at.path)),
             Err(fault) => return Err(fault),
         }
         let out = self.disk.stat(kept.0, kept.1)?;
         let put = self.disk.stat(at.dir(), &at.name);
-        if out.inode != seen.inode || !still(old, &out, at.step.spot.fs, false) {
+        if !is_same(&seen, &out) {
             // Somebody who took away or replaced what was just put there was quicker still: theirs stays, this stays in the trash.
             if put.is_ok_and(|put| is_same(&draft.stat, &put)) {
                 self.disk.place(kept, at.name(), How::Exchange)?;
@@ -76,7 +76,7 @@ impl<D: Disk> LocalEdit<D> {
             self.complete(draft, wanted)?;
         }
         if !self.found.exchanges {
-            return self.replace_in_steps(draft, at, old, &seen);
+            return self.replace_in_steps(draft, at, &seen);
         }
         let berth = at.place.berth((&draft.dir, &draft.name), &at.path)?;
         match self.disk.place(berth.name(), at.name(), How::Exchange) {
@@ -85,13 +85,13 @@ impl<D: Disk> LocalEdit<D> {
                 self.disk
                     .place(berth.name(), (&draft.dir, &draft.name), How::New)?;
                 return match fault.kind {
-                    Kind::Unsupported => self.replace_in_steps(draft, at, old, &seen),
+                    Kind::Unsupported => self.replace_in_steps(draft, at, &seen),
                     Kind::NotFound => Err(changed("it is gone", &at.path)),
                     _ => Err(fault),
                 };
             }
         }
-        if let Err(fault) = self.came_out(&berth, at, old, &seen) {
+        if let Err(fault) = self.came_out(&berth, at, &seen) {
             self.exchange_back(draft, &berth, at)?;
             return Err(fault);
         }
@@ -99,9 +99,9 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     /// Whether what lies at `berth` is what was seen and expected.
-    fn came_out(&self, berth: &Berth<D>, at: &At<D>, old: &Observation, seen: &Stat) -> Result<()> {
+    fn came_out(&self, berth: &Berth<D>, at: &At<D>, seen: &Stat) -> Result<()> {
         let now = berth.stat(&self.disk)?;
-        if now.inode != seen.inode || !still(old, &now, at.step.spot.fs, false) {
+        if !is_same(seen, &now) {
             return Err(changed(
                 "it was changed at the last moment; the newer one stays",
                 &at.path,
@@ -141,20 +141,14 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     /// Where names cannot be exchanged: a second name in the trash first, then the rename over it.
-    fn replace_in_steps(
-        &self,
-        draft: &Draft<D>,
-        at: &At<D>,
-        old: &Observation,
-        seen: &Stat,
-    ) -> Result<Option<TrashRef>> {
+    fn replace_in_steps(&self, draft: &Draft<D>, at: &At<D>, seen: &Stat) -> Result<Option<TrashRef>> {
         if seen.kind != Node::Dir && draft.stat.kind != Node::Dir && self.profile.classes.links {
             let (_, name) = self.draft_name();
             let second = (&at.place.stage, &name[..]);
             match self.disk.place(at.name(), second, How::Link) {
                 Ok(()) => {
                     let berth = at.place.berth(second, &at.path)?;
-                    let linked = self.came_out(&berth, at, old, seen);
+                    let linked = self.came_out(&berth, at, seen);
                     let stands = || {
                         self.disk
                             .stat(at.dir(), &at.name)
@@ -172,7 +166,7 @@ impl<D: Disk> LocalEdit<D> {
                 Err(fault) => return Err(fault),
             }
         }
-        let berth = self.take_out(at, old, seen)?;
+        let berth = self.take_out(at, seen)?;
         if let Err(fault) = self.disk.place((&draft.dir, &draft.name), at.name(), How::New) {
             return match fault.kind {
                 Kind::Exists => Err(changed("something new stands there", &at.path)),
@@ -183,7 +177,7 @@ impl<D: Disk> LocalEdit<D> {
     }
 
     /// Renames what stands at `at` into the trash and looks at it there.
-    fn take_out(&self, at: &At<D>, old: &Observation, seen: &Stat) -> Result<Berth<D>> {
+    fn take_out(&self, at: &At<D>, seen: &Stat) -> Result<Berth<D>> {
         let berth = at
             .place
             .berth(at.name(), &at.path)
@@ -191,7 +185,7 @@ impl<D: Disk> LocalEdit<D> {
                 Kind::NotFound => changed("it is gone", &at.path),
                 _ => fault,
             })?;
-        if let Err(fault) = self.came_out(&berth, at, old, seen) {
+        if let Err(fault) = self.came_out(&berth, at, seen) {
             return match self.disk.place(berth.name(), at.name(), How::New) {
                 // Something newer still stands there: this one stays in the trash.
                 Err(taken) if taken.is(Kind::Exists) => Err(fault),
@@ -211,7 +205,7 @@ impl<D: Disk> LocalEdit<D> {
         let trashed = if seen.kind == Node::Dir {
             self.take_dir(at, &seen)?
         } else {
-            let berth = self.take_out(at, old, &seen)?;
+            let berth = self.take_out(at, &seen)?;
             self.keep_or_forget(berth, at, &seen)?
         };
         Ok(crate::seam::Applied {

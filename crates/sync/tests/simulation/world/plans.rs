@@ -300,8 +300,7 @@ impl World {
     /// chooses: the next runs come to where the whole run comes to. How often.
     pub fn cut_anywhere(seed: u64) -> Result<u64, String> {
         let mut whole = Self::edited(seed)?;
-        // Nobody disturbs it: nothing is a problem. Open, in six of 1,500 seeds: names of one file that is edited under one and moved or
-        // removed under another (350, 681, 733, 996, 1373); a file made where a directory is to move that lies within one that moves (1308).
+        // Nobody disturbs it: nothing is a problem.
         if whole.synced(&options())?.0.problems > 0 {
             return Err(format!("the whole run has problems\n{}", whole.told()));
         }
