@@ -193,7 +193,7 @@ impl Session {
         let edit_options = EditOptions {
             run: run.into(),
             trash: options.trash,
-            classes: options.classes,
+            classes: crate::planning::classes(options, &self.sides),
             durability: options.durability,
         };
         let mut edits = Pair::new(None, None);

@@ -4,7 +4,7 @@ use syncline_model::Clash;
 use syncline_store::Table;
 use syncline_sync::{Event, Options};
 
-use crate::world::World;
+use crate::world::{Tree, World};
 
 #[test]
 fn s13_the_same_rename_on_both_sides_is_agreement() {
@@ -345,6 +345,32 @@ fn s28_an_attribute_set_between_scan_and_move_is_an_edit() {
         let modes = ["b", "e"].map(|name| tree.mode(name) & 0o7777);
         assert_eq!(modes, [0o600, 0o700]);
     }
+    world.assert_settled();
+}
+
+/// One run moves a thing and sets attributes on it; what somebody sets on it meanwhile is an edit, not what was looked at.
+#[test]
+fn s28_attributes_set_before_a_run_sets_others_are_not_overwritten() {
+    let world = World::synced(&[("a", "1"), ("d/x", "2"), ("still/x", "3"), ("keep", "4")]);
+    world.left.rename("a", "b");
+    world.left.rename("d", "e");
+    for name in ["b", "e", "still"] {
+        world.left.chmod(name, 0o750);
+    }
+    let right = world.right.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Phase("comparing") = event {
+            for name in ["a", "d", "still"] {
+                right.chmod(name, 0o705);
+            }
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    let modes = |tree: &Tree| ["b", "e", "still"].map(|name| tree.mode(name));
+    assert_eq!(modes(&world.right), [0o705; 3]);
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(modes(&world.left), modes(&world.right));
     world.assert_settled();
 }
 

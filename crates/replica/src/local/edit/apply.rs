@@ -14,6 +14,7 @@ use syncline_store::{Disk, Node, Place as How, Stat, Target};
 use super::super::body::changed;
 use super::super::observe::held;
 use super::attrs::Wanted;
+use super::moving::as_seen;
 use super::{At, Draft, LocalEdit};
 use crate::seam::{Applied, Durability, Staged};
 
@@ -182,6 +183,12 @@ impl<D: Disk> LocalEdit<D> {
 
     fn set_attributes(&self, at: &At<D>, old: &Observation, new: &Entry) -> Result<Applied> {
         let before = self.expect(at, old)?;
+        if !self.bears(at, old, &before)? {
+            return Err(changed(
+                "its attributes were set since it was looked at",
+                &at.path,
+            ));
+        }
         let mut wanted = self.wanted(new);
         if new.is_dir() && !self.profile.classes.owner {
             // A directory that we must still write in gets its narrow mode at the end.
@@ -213,6 +220,21 @@ impl<D: Disk> LocalEdit<D> {
             trashed: None,
             was: None,
         })
+    }
+
+    /// Whether what stands at `at` has the attributes that `old` saw, but for those that we set under another name of the same file. The
+    /// time of status change tells it of a file that stood still, not of a directory nor of what has just moved.
+    fn bears(&self, at: &At<D>, old: &Observation, before: &Stat) -> Result<bool> {
+        let fs = self.routes.observer.fs(&at.step.spot, &at.name, before)?;
+        if self.routes.shifted.only_ours(old, before, fs) {
+            return Ok(true);
+        }
+        let observer = &self.routes.observer;
+        let mut now = observer.observe(&at.step.spot, &at.name, before, self.classes())?;
+        if let (Some(mode), Some(meta)) = (held(&self.narrow).get(&at.path), now.entry.meta_mut()) {
+            meta.mode = Some(*mode);
+        }
+        Ok(as_seen(&old.entry, &now.entry))
     }
 
     /// What stands at `at` now. Where it has not the attributes that it was to have, somebody set others in between: the

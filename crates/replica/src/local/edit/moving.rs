@@ -226,7 +226,7 @@ impl<D: Disk> LocalEdit<D> {
 }
 
 /// Whether nobody set other attributes than were seen; the time of a directory moves with what is put into it.
-fn as_seen(seen: &Entry, now: &Entry) -> bool {
+pub(super) fn as_seen(seen: &Entry, now: &Entry) -> bool {
     fn same<T: PartialEq>(seen: Option<&T>, now: Option<&T>) -> bool {
         seen.zip(now).is_none_or(|(seen, now)| seen == now)
     }
