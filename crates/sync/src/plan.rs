@@ -13,8 +13,8 @@ use syncline_model::moves::Moves;
 pub use syncline_model::order::Phase;
 use syncline_model::order::{Made, key};
 use syncline_model::{
-    Action, Clash, Conflict, Decision, Entry, From, Pair, Problem, RelPath, Result, Row, Settle, Side, Slot,
-    Step, Was,
+    Action, Clash, Conflict, Decision, Entry, From, Pair, Problem, RelPath, Result, Row, Sameness, Settle,
+    Side, Slot, Step, Was,
 };
 
 use crate::conflicts::Met;
@@ -252,13 +252,7 @@ impl<'a> Draft<'a> {
         let before = self
             .base
             .row(settle.was.as_ref().map_or(&settle.slot, |was| &was.slot))?;
-        let entries = |row: &Option<Row>| {
-            Pair::each(|side| {
-                row.as_ref()
-                    .and_then(|row| row[side].as_ref().map(|seen| seen.entry.clone()))
-            })
-        };
-        Ok(settle.was.is_some() || entries(&before) != entries(&settle.row))
+        Ok(settle.was.is_some() || !says_the_same(before.as_ref(), settle.row.as_ref()))
     }
 
     /// A name that stands on both sides already may lead the group of links that new names join, with the attributes that it has until they
@@ -344,6 +338,21 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether two rows speak of the same things with the same attributes. What one of them knows of the bytes and the other does not is no
+/// difference: a file that was read once more is what it was.
+fn says_the_same(before: Option<&Row>, after: Option<&Row>) -> bool {
+    let entry =
+        |row: Option<&'_ Row>, side: Side| row.and_then(|row| row[side].clone()).map(|seen| seen.entry);
+    Side::BOTH
+        .into_iter()
+        .all(|side| match (entry(before, side), entry(after, side)) {
+            (Some(before), Some(after)) => {
+                before.meta() == after.meta() && before.same_content(&after) != Sameness::Differs
+            }
+            (before, after) => before.is_none() && after.is_none(),
+        })
+}
+
 /// Bytes of the file that a step makes.
 pub fn size(step: &Step) -> u64 {
     step.change.new.as_ref().map_or(0, Entry::size)
@@ -411,4 +420,53 @@ fn read(key: &[u8], value: &[u8]) -> Result<(Phase, u64, Item)> {
         0
     };
     Ok((phase, group, decode(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_model::{Content, Digest, Meta, Observation, Stamp, Tag, Time};
+
+    use super::*;
+
+    fn row(content: Content, mode: u32, ctime: i64) -> Row {
+        let meta = Meta {
+            mode: Some(mode),
+            ..Meta::default()
+        };
+        let tag = Tag::Stamp(Stamp {
+            fs: 1,
+            inode: 2,
+            ctime: Time {
+                secs: ctime,
+                nanos: 0,
+            },
+        });
+        let seen = Observation {
+            entry: Entry::File(meta, content, None),
+            tag,
+        };
+        Pair::new(Some(seen.clone()), Some(seen))
+    }
+
+    #[test]
+    fn to_read_a_file_again_says_nothing_new() {
+        let read = |byte: u8| Content {
+            digest: Some(Digest([byte; 32])),
+            ..Content::unread(5)
+        };
+        let before = row(Content::unread(5), 0o644, 1);
+        assert!(says_the_same(Some(&before), Some(&row(read(1), 0o644, 9))));
+        assert!(says_the_same(None, None));
+        let before = row(read(1), 0o644, 1);
+        for after in [
+            row(read(2), 0o644, 1),
+            row(Content::unread(6), 0o644, 1),
+            row(read(1), 0o600, 1),
+        ] {
+            assert!(!says_the_same(Some(&before), Some(&after)), "{after:?}");
+        }
+        assert!(!says_the_same(Some(&before), None) && !says_the_same(None, Some(&before)));
+        let one = Pair::new(before.left.clone(), None);
+        assert!(!says_the_same(Some(&before), Some(&one)));
+    }
 }
