@@ -32,24 +32,63 @@ impl Session {
             return Ok(());
         }
         let mut reading = journal::read(&*self.shelf, &run)?;
+        // Of each announced change the directory that was to move, as the base knew it until then.
+        let mut moving = Vec::new();
         while let Some(record) = reading.raw()? {
             match record {
-                Record::Ahead(ahead) if ahead.told => self.follow(&ahead).await?,
+                Record::Ahead(ahead) => {
+                    moving.push(self.moving(&ahead)?);
+                    if ahead.told {
+                        self.follow(&ahead).await?;
+                    }
+                }
                 Record::Stands(stands) => drop(reading.announced(stands.number)),
+                Record::Settled => moving.clear(),
                 _ => {}
             }
         }
         let open: Vec<_> = reading.unsettled().collect();
         let displaced = self.displaced(&run, &open).await?;
         let mut journal = Journal::reopen(&*self.shelf, &run)?;
+        let mut exchanged = BTreeSet::new();
         for (number, ahead) in open {
             let trashed = mark_of(&ahead.change).and_then(|mark| displaced[ahead.side].get(&mark).cloned());
-            if let Some(now) = self.stands(&ahead, trashed.is_some()).await? {
-                journal.stands(Stands { number, now, trashed })?;
+            let known = moving.get(number as usize).and_then(Option::as_ref);
+            let stands = match (known, &ahead.change.from) {
+                // The last of a circle is where the exchange before it brought it.
+                (Some(_), Some(From::Exchange(hub))) if *hub == ahead.change.path => {
+                    let found = self.found(ahead.side, hub).await?;
+                    exchanged.contains(&(ahead.side, hub.clone())).then_some(found)
+                }
+                (Some(known), _) => {
+                    let found = self.found(ahead.side, &ahead.change.path).await?;
+                    let came = found.as_ref().is_some_and(|found| is_known(Some(known), found));
+                    came.then_some(found)
+                }
+                (None, _) => self.stands(&ahead, trashed.is_some()).await?,
+            };
+            let Some(now) = stands else { continue };
+            if let Some(From::Exchange(hub)) = &ahead.change.from {
+                exchanged.insert((ahead.side, hub.clone()));
             }
+            journal.stands(Stands { number, now, trashed })?;
         }
         self.base.persist()?;
         journal.recovered()
+    }
+
+    /// The directory that a change moves: only its inode tells whether it has come, since another one may have had its new name, and a third
+    /// one may have its old name by now.
+    fn moving(&self, ahead: &Ahead) -> Result<Option<Observation>> {
+        let new_dir = ahead.change.new.as_ref().is_some_and(Entry::is_dir);
+        let (Some(From::Move(from) | From::Exchange(from)), true) =
+            (&ahead.change.from, ahead.told && new_dir)
+        else {
+            return Ok(None);
+        };
+        let row = self.base.row(&Slot::of(from, true))?;
+        let known = row.and_then(|row| row[ahead.side].clone());
+        Ok(known.filter(|known| inode(known).is_some()))
     }
 
     /// A move that was made and that the base does not know of: the base follows.

@@ -51,26 +51,64 @@ impl World {
             .process("sync", &options)
             .map_err(|fault| format!("the first run failed: {fault:?}"))?;
         world.edits(8);
-        let before = world.looks();
-        world.disk.kill_at_change(at);
-        let _ = world.process("sync", &options);
-        let killed = world.disk.is_killed();
-        world.disk.restart();
-        Side::BOTH.iter().for_each(|side| world.user.sync(*side));
-        let (watch, stop) = (world.watch(), Stop::default());
-        let undone = world.within(async |session| {
+        world.killed_and_undone(at, &options)
+    }
+
+    /// Directories passed their names on, changed names and moved into each other; the run that follows is killed at its change `at` and taken
+    /// back. As [`World::taken_back`].
+    pub fn moves_taken_back(seed: u64, at: u64) -> Result<Option<u64>, String> {
+        let mut world = Self::new(seed);
+        let options = Options {
+            max_delete: MaxDelete::None,
+            ..Options::default()
+        };
+        for (number, dir) in (1..).zip([b"a", b"b", b"c", b"p", b"q", b"v", b"w"]) {
+            world.user.make_dir(Side::Left, dir);
+            world
+                .user
+                .save(Side::Left, &[&dir[..], b"/file"].concat(), number);
+            world.user.save(Side::Left, &[&dir[..], b"/more"].concat(), 20);
+        }
+        world.synced_by_users();
+        let first = world.process("sync", &options);
+        first.map_err(|fault| format!("the first run failed: {fault:?}"))?;
+        let chain = [(b"c", b"d"), (b"b", b"c"), (b"a", b"b")];
+        let circle = [(b"p", b"t"), (b"q", b"p"), (b"t", b"q")];
+        for (from, to) in chain.into_iter().chain(circle) {
+            world.user.rename(Side::Left, from, to);
+        }
+        world.user.rename(Side::Left, b"w", b"v/w");
+        world.user.rename(Side::Left, b"v", b"u");
+        world.user.save(Side::Left, b"c/file", 12);
+        world.user.save(Side::Right, b"a/file", 11);
+        world.user.delete(Side::Right, b"q/more");
+        world.synced_by_users();
+        world.killed_and_undone(at, &options)
+    }
+
+    /// The run is killed at its change `at` and taken back: both trees are what they were. The number of steps that it had made; `None`: it
+    /// ended before.
+    fn killed_and_undone(mut self, at: u64, options: &Options) -> Result<Option<u64>, String> {
+        let before = self.looks();
+        self.disk.kill_at_change(at);
+        let _ = self.process("sync", options);
+        let killed = self.disk.is_killed();
+        self.disk.restart();
+        Side::BOTH.iter().for_each(|side| self.user.sync(*side));
+        let (watch, stop) = (self.watch(), Stop::default());
+        let undone = self.within(async |session| {
             let runs = session.log().await?;
             let Some(run) = runs.get(1) else { return Ok(0) };
-            session.undo(Some(&run.run), &options, &watch, &stop).await?;
+            session.undo(Some(&run.run), options, &watch, &stop).await?;
             let runs = session.log().await?;
             Ok(runs[1].left.steps() + runs[1].right.steps())
         });
         let steps = undone.map_err(|fault| format!("the undo failed: {fault:?}"))?;
-        let after = world.looks();
+        let after = self.looks();
         for side in Side::BOTH {
             let what = format!("of {} is not what it was before the run", side.name());
             compare(&before[side], &after[side], &what, false)
-                .map_err(|why| format!("{why}\n{}", world.story().join("\n")))?;
+                .map_err(|why| format!("{why}\n{}", self.story().join("\n")))?;
         }
         Ok(killed.then_some(steps))
     }
