@@ -255,16 +255,11 @@ impl<'a> Draft<'a> {
         Ok(settle.was.is_some() || !says_the_same(before.as_ref(), settle.row.as_ref()))
     }
 
-    /// A name that stands on both sides already may lead the group of links that new names join, with the attributes that it has until they
-    /// are set.
+    /// A name that stands on both sides already may lead the group of links that new names join.
     fn note_member(&mut self, settle: &Settle) -> Result<()> {
-        let stands = settle.steps.iter().all(|step| step.action == Action::Metadata);
-        let Some(mut row) = settle.row.clone().filter(|_| stands) else {
+        let Some(row) = settle.row.as_ref().filter(|_| settle.steps.is_empty()) else {
             return Ok(());
         };
-        for step in &settle.steps {
-            row[step.side] = step.change.old.clone();
-        }
         for side in Side::BOTH {
             let Some(Entry::File(_, _, Some(link))) = row[side].as_ref().map(|seen| &seen.entry) else {
                 continue;
@@ -279,7 +274,7 @@ impl<'a> Draft<'a> {
                     slot: settle.slot.clone(),
                     step: None,
                     member: Some(side.other()),
-                    sole: Some((Some(row.clone()), None)),
+                    sole: Some((settle.row.clone(), None)),
                 },
             )?;
         }

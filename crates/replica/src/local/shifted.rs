@@ -44,10 +44,7 @@ impl Shifted {
 
     /// The same, or its attributes were set by us, its time of modification to `mtime`.
     pub fn note_set(&self, fs: u64, before: &Stat, after: &Stat, mtime: Option<Time>) {
-        if before.inode != after.inode
-            || (before.links < 2 && after.links < 2)
-            || times(before) == times(after)
-        {
+        if before.inode != after.inode || (before.links < 2 && after.links < 2) {
             return;
         }
         let mut chains = held(&self.0);

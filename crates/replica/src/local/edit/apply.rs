@@ -183,13 +183,17 @@ impl<D: Disk> LocalEdit<D> {
 
     fn set_attributes(&self, at: &At<D>, old: &Observation, new: &Entry) -> Result<Applied> {
         let before = self.expect(at, old)?;
-        if !self.bears(at, old, &before)? {
+        let fs = self.routes.observer.fs(&at.step.spot, &at.name, &before)?;
+        let mut wanted = self.wanted(new);
+        if self.routes.shifted.only_ours(old, &before, fs) {
+            // What was set under another name of it stays: only what changes under this one is set.
+            wanted = wanted.but_for(old.entry.meta());
+        } else if !self.bears(at, old, &before)? {
             return Err(changed(
                 "its attributes were set since it was looked at",
                 &at.path,
             ));
         }
-        let mut wanted = self.wanted(new);
         if new.is_dir() && !self.profile.classes.owner {
             // A directory that we must still write in gets its narrow mode at the end.
             let mut narrow = held(&self.narrow);
@@ -222,13 +226,9 @@ impl<D: Disk> LocalEdit<D> {
         })
     }
 
-    /// Whether what stands at `at` has the attributes that `old` saw, but for those that we set under another name of the same file. The
-    /// time of status change tells it of a file that stood still, not of a directory nor of what has just moved.
+    /// Whether what stands at `at` has the attributes that `old` saw. The time of status change tells it of a file that stood still, not of a
+    /// directory nor of what has just moved.
     fn bears(&self, at: &At<D>, old: &Observation, before: &Stat) -> Result<bool> {
-        let fs = self.routes.observer.fs(&at.step.spot, &at.name, before)?;
-        if self.routes.shifted.only_ours(old, before, fs) {
-            return Ok(true);
-        }
         let observer = &self.routes.observer;
         let mut now = observer.observe(&at.step.spot, &at.name, before, self.classes())?;
         if let (Some(mode), Some(meta)) = (held(&self.narrow).get(&at.path), now.entry.meta_mut()) {

@@ -42,6 +42,20 @@ impl Wanted {
         Self { meta, classes: None }
     }
 
+    /// Drops what is as it was.
+    pub fn but_for(mut self, old: Option<&Meta>) -> Self {
+        let Some(old) = old else { return self };
+        let meta = &mut self.meta;
+        meta.mode = meta.mode.filter(|mode| old.mode != Some(*mode));
+        meta.owner = meta.owner.filter(|owner| old.owner != Some(*owner));
+        meta.mtime = meta.mtime.filter(|mtime| old.mtime != Some(*mtime));
+        meta.xattrs = meta
+            .xattrs
+            .take()
+            .filter(|xattrs| old.xattrs.as_ref() != Some(xattrs));
+        self
+    }
+
     /// Drops what is so already.
     pub fn without(mut self, now: &Stat) -> Self {
         // A change of owner takes the set-id bits away, a change of ACLs the group's: the mode goes with them.
