@@ -56,13 +56,13 @@ pub fn pair([a, b]: [Track; 2]) -> Option<Shift> {
     let (from, to) = if a.left_here { (a, b) } else { (b, a) };
     let apart = |a: &Slot, b: &Slot| {
         let below = a.path_bytes().strip_prefix(b.path_bytes());
-        !below.is_some_and(|below| below.first().is_none_or(|&byte| byte == b'/'))
+        below.is_none_or(|below| below.first().is_some_and(|&byte| byte != b'/'))
     };
     let whole = from.left_here && !to.left_here && apart(&from.slot, &to.slot) && apart(&to.slot, &from.slot);
     let is_copy = |end: &Track| !end.slot.is_dir() && crate::diff::is_copy(&end.slot);
     // What was put aside under a name of ours did not move: a run that was killed did that.
     let put_aside = is_copy(&to) && !is_copy(&from);
-    (whole && !put_aside).then(|| Shift {
+    (whole && !put_aside).then_some(Shift {
         from,
         to,
         late: false,
