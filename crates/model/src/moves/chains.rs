@@ -50,6 +50,12 @@ impl Shift {
         self.from.other == Standing::Replaced || self.plain().is_none()
     }
 
+    /// The other side has the thing itself at the new name, edited. What else stands there is another one, whatever became of the old name:
+    /// a killed run may have displaced that.
+    fn arrived(&self) -> bool {
+        self.from.counterpart.is_some() && self.from.counterpart == self.to.counterpart
+    }
+
     /// The move, not looking at what stands at its names.
     pub fn moved(&self) -> Moved {
         Moved {
@@ -277,10 +283,7 @@ fn candidates(shifts: Vec<Shift>, files: bool) -> Vec<Candidate> {
                     Standing::Alike => true,
                     _ => continue,
                 };
-                // What no move of its own has brought to the new name there is the thing itself, edited.
-                let there = matches!(shift.to.other, Standing::Replaced | Standing::Alike)
-                    && !arrivals.contains(&(other, shift.to.slot.clone()));
-                if gone && !(there && files) {
+                if gone && !(files && shift.arrived()) {
                     continue;
                 }
                 let mut candidate = by_one(shift);

@@ -24,6 +24,8 @@ pub struct Track {
     pub used: bool,
     /// What the other side has at a name in use, if that is what was agreed on, or may be.
     pub occupant: Option<Observation>,
+    /// On the other side: the inode of what vanished here, as the base knows it, or of what stands where it appeared.
+    pub counterpart: Option<(u64, u64)>,
 }
 
 /// How the other side stands to one end of a move.
@@ -61,6 +63,12 @@ pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
             let (other, occupant) = standing(triple, side.other(), left_here, used);
             debug_assert!(!seen.entry.is_opaque());
             let slot = triple.slot.clone();
+            let counterpart = if left_here {
+                triple.base.as_ref().and_then(|row| row[side.other()].as_ref())
+            } else {
+                triple.now[side.other()].as_ref().map(|located| &located.seen)
+            };
+            let counterpart = counterpart.and_then(|seen| seen.tag.stamp());
             found.push((
                 key,
                 Track {
@@ -70,6 +78,7 @@ pub fn tracks(triple: &Triple) -> Vec<(Vec<u8>, Track)> {
                     other,
                     used,
                     occupant,
+                    counterpart: counterpart.map(|stamp| (stamp.fs, stamp.inode)),
                 },
             ));
         }
