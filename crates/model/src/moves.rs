@@ -242,13 +242,21 @@ impl Moves {
         Some((hub.clone(), all.iter().filter(members).count()))
     }
 
-    /// True when no directory that moves on either side holds either name.
-    pub fn apart(&self, file: &Moved) -> bool {
-        self.ordered.iter().all(|moved| {
-            [&moved.from, &moved.to]
-                .into_iter()
-                .all(|dir| !file.from.is_within(dir) && !file.to.is_within(dir))
-        })
+    /// A file's move that must be looked at together with others, if no directory that moves on either side holds either name. Where
+    /// both names are free it may also go along with a directory that the other side moved.
+    pub fn beside(&self, mut file: Shift) -> Option<Shift> {
+        let moved = file.moved();
+        let onward = file.plain().and_then(|moved| self.onward(&moved));
+        let apart = |dir: &Moved| {
+            let names = [&dir.from, &dir.to];
+            let held = |dir: &RelPath| moved.from.is_within(dir) || moved.to.is_within(dir);
+            onward == Some(dir) || !names.into_iter().any(held)
+        };
+        if !self.ordered.iter().all(apart) {
+            return None;
+        }
+        file.to.slot = Slot::of(&self.ended(moved).to, false);
+        Some(file)
     }
 
     /// The place, among the directory moves, after which the directory around `path` stands on `on`: it is moved there, or lies in one that is.

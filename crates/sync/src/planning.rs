@@ -259,8 +259,8 @@ impl<'a> Planner<'a> {
                 shift.from.used = self.sides[shift.side()].find(&was, scope).await?.is_some();
             }
             if shift.chained() {
-                if chained.len() < CHAINED_MAX && moves.apart(&shift.moved()) {
-                    chained.push(shift);
+                if chained.len() < CHAINED_MAX {
+                    chained.extend(moves.beside(shift));
                 }
                 continue;
             }
@@ -283,7 +283,7 @@ impl<'a> Planner<'a> {
                     files.push(&from, &encode(&moved)?)?;
                 }
                 Err(shifts) if chained.len() < CHAINED_MAX => {
-                    chained.extend(shifts.into_iter().filter(|shift| moves.apart(&shift.moved())));
+                    chained.extend(shifts.into_iter().filter_map(|shift| moves.beside(shift)));
                 }
                 Err(_) => {}
             }

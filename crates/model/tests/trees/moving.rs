@@ -97,9 +97,9 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
             shift.from.used = world.standing(shift.side(), &was).is_some();
         }
         if !moves.allow(&shift.moved()) {
-        } else if shift.chained() && moves.apart(&shift.moved()) {
-            chained.push(shift);
-        } else if let Some(moved) = shift.plain().filter(|_| !shift.chained()) {
+        } else if shift.chained() {
+            chained.extend(moves.beside(shift));
+        } else if let Some(moved) = shift.plain() {
             let moved = moves.ended(moved);
             let to = moves.before(moved.side.other(), &moved.to);
             if moved.alike {
@@ -112,7 +112,7 @@ pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
     for shifts in alike.into_values() {
         match by_both(shifts) {
             Ok(moved) => files.push(moved),
-            Err(shifts) => chained.extend(shifts.into_iter().filter(|shift| moves.apart(&shift.moved()))),
+            Err(shifts) => chained.extend(shifts.into_iter().filter_map(|shift| moves.beside(shift))),
         }
     }
     moves.chains = Chains::new(chained.into_iter().filter_map(followable).collect(), ground);

@@ -459,3 +459,20 @@ fn s13_a_file_renamed_alike_on_both_sides_and_edited_on_one_is_an_edit() {
     }
     world.assert_settled();
 }
+
+/// As editors save: another file has its name. That is an edit, wherever the two directories went.
+#[test]
+fn s14_a_file_saved_anew_goes_into_a_directory_that_its_own_side_renamed() {
+    let world = World::synced(&[("a/y", "1"), ("e/b", "agreed on")]);
+    world.left.rename("e/b", "a/c");
+    world.right.write("e/saving", "saved by right");
+    world.right.rename("e/saving", "e/b");
+    world.right.rename("a", "c");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    for tree in [&world.left, &world.right] {
+        assert!(!tree.has("e/b"));
+        assert_eq!(tree.read("c/c"), b"saved by right");
+    }
+    world.assert_settled();
+}
