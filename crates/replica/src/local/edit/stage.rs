@@ -30,7 +30,8 @@ impl Passing {
     fn new(wanted: &Content) -> Self {
         Self {
             blake: blake3::Hasher::new(),
-            md5: wanted.md5.map(|_| Md5::new()),
+            // Where the digest proves the bytes, their MD5 is what was said of them.
+            md5: wanted.md5.filter(|_| wanted.digest.is_none()).map(|_| Md5::new()),
             len: 0,
         }
     }
@@ -133,13 +134,15 @@ impl<D: Disk> LocalEdit<D> {
             }
         }
         body.check().await?;
-        let passed = passing.content();
+        let mut passed = passing.content();
         if passed.size != wanted.size {
             let what = format!("{} bytes came where {} were expected", passed.size, wanted.size);
             return Err(Fault::new(Kind::Changed, what, path));
         }
-        let differs = wanted.digest.is_some_and(|digest| Some(digest) != passed.digest)
-            || wanted.md5.is_some_and(|md5| Some(md5) != passed.md5);
+        let differs = match wanted.digest {
+            Some(digest) => Some(digest) != passed.digest,
+            None => wanted.md5.is_some_and(|md5| Some(md5) != passed.md5),
+        };
         if differs {
             return Err(Fault::new(
                 Kind::Corrupt,
@@ -148,6 +151,7 @@ impl<D: Disk> LocalEdit<D> {
             )
             .hint("run again; if it stays, `syncline check --read` the source"));
         }
+        passed.md5 = passed.md5.or(wanted.md5);
         Ok(passed)
     }
 
