@@ -213,8 +213,9 @@ impl Moves {
                 let parent = moved.to.parent()?;
                 let now = self.before(moved.side.other(), &parent);
                 let at = now.join(&moved.to.name()?);
-                let leaves = self.due(moved.side.other()).any(|other| other.from == at);
-                (now != parent && !leaves).then_some((moved, at))
+                let leaves = || self.due(moved.side.other()).any(|other| other.from == at);
+                let in_the_way = now != parent && !leaves();
+                in_the_way.then_some((moved, at))
             })
     }
 

@@ -336,16 +336,15 @@ impl<'a> Draft<'a> {
 /// Whether two rows speak of the same things with the same attributes. What one of them knows of the bytes and the other does not is no
 /// difference: a file that was read once more is what it was.
 fn says_the_same(before: Option<&Row>, after: Option<&Row>) -> bool {
-    let entry =
-        |row: Option<&'_ Row>, side: Side| row.and_then(|row| row[side].clone()).map(|seen| seen.entry);
-    Side::BOTH
-        .into_iter()
-        .all(|side| match (entry(before, side), entry(after, side)) {
-            (Some(before), Some(after)) => {
-                before.meta() == after.meta() && before.same_content(&after) != Sameness::Differs
+    Side::BOTH.into_iter().all(|side| {
+        let seen = [before, after].map(|row| row.and_then(|row| row[side].as_ref()));
+        match seen.map(|seen| seen.map(|seen| &seen.entry)) {
+            [Some(before), Some(after)] => {
+                before.meta() == after.meta() && before.same_content(after) != Sameness::Differs
             }
-            (before, after) => before.is_none() && after.is_none(),
-        })
+            [before, after] => before.is_none() && after.is_none(),
+        }
+    })
 }
 
 /// Bytes of the file that a step makes.

@@ -1,6 +1,6 @@
 //! The trash of both sides: looked through, brought back from, emptied.
 //!
-//! Invariant: of what the trash holds a batch is in memory at a time, and of what is to be brought back no more than that.
+//! Invariant: of what the trash holds a batch is in memory at a time; what is to be brought back is in memory as a whole.
 
 use std::collections::VecDeque;
 
@@ -101,10 +101,10 @@ impl Session {
         for path in paths {
             let found = self.versions(path, from).await?;
             if found.is_empty() {
-                return Err(
-                    Fault::new(Kind::NotFound, "the trash holds no version of it", path)
-                        .hint("syncline trash list shows what there is"),
-                );
+                let which = from.map_or_else(String::new, |from| format!(" from {from:?}"));
+                let what = format!("the trash holds no version of it{which}");
+                return Err(Fault::new(Kind::NotFound, what, path)
+                    .hint("syncline trash list shows what there is, and of which run"));
             }
             for item in found {
                 steps.extend(self.brought_back(&item).await?);
