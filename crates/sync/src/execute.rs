@@ -95,8 +95,8 @@ pub struct Execution<'a> {
     made: Option<Tag>,
     /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
     blocked: HashSet<(Side, RelPath)>,
-    /// What was to be copied on its own side and was not: nothing may take its place.
-    uncopied: HashSet<(Side, RelPath)>,
+    /// What must stay where it is: it was to be copied on its own side and was not, or moved and is no longer what was looked at.
+    staying: HashSet<(Side, RelPath)>,
 }
 
 /// A step with what it needs to be done.
@@ -177,7 +177,7 @@ impl<'a> Execution<'a> {
             devices: Pair::default(),
             made: None,
             blocked: HashSet::new(),
-            uncopied: HashSet::new(),
+            staying: HashSet::new(),
         }
     }
 
@@ -286,7 +286,7 @@ impl<'a> Execution<'a> {
                 || self.waits_for_room(&step)
                 || self.waits(&step)
                 || self.below_unmoved(&item.slot)
-                || self.is_uncopied(&step)
+                || self.ousts(&step)
             {
                 if phase < Phase::OwnCopy {
                     self.leave(&step);
@@ -424,11 +424,11 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// True for what would take the place of an original whose copy was not made.
-    fn is_uncopied(&self, step: &Step) -> bool {
+    /// True for what would take the place of what must stay.
+    fn ousts(&self, step: &Step) -> bool {
         let original = (step.side, step.change.path.clone());
         matches!(step.action, Action::Update | Action::Remove)
-            && self.uncopied.contains(&original)
+            && self.staying.contains(&original)
             && !syncline_model::zoo::on("conflict-copy-not-awaited")
     }
 
@@ -440,7 +440,7 @@ impl<'a> Execution<'a> {
             .as_ref()
             .filter(|source| source.side == job.step.side);
         if let (Some(original), Action::Create, Err(_)) = (original, job.step.action, &applied) {
-            self.uncopied.insert((original.side, original.path.clone()));
+            self.staying.insert((original.side, original.path.clone()));
         }
         match applied {
             Ok((applied, staged)) => Ok(Some(Finished {

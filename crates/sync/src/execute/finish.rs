@@ -2,7 +2,9 @@
 //!
 //! Invariant: a row reaches the base only when every step of its slot was done and is durable.
 
-use syncline_model::{Action, Entry, From, Observation, Result, Row, Side, Slot, Step, Tag, Time, Was};
+use syncline_model::{
+    Action, Entry, Fault, From, Kind, Observation, Result, Row, Side, Slot, Step, Tag, Time, Was,
+};
 use syncline_replica::Applied;
 
 use super::{Execution, Job, mtime, set_time};
@@ -92,6 +94,13 @@ impl Execution<'_> {
     /// The base rows that a finished step brings about.
     fn row_of(&mut self, finished: Finished) -> Result<Vec<(Slot, Option<Row>)>> {
         let sure = self.sure(&finished);
+        if self.is_another(&finished) {
+            let step = &finished.job.step;
+            self.failed.put(finished.job.item.slot.as_bytes(), &())?;
+            self.staying.insert((step.side, step.change.path.clone()));
+            let what = "it was changed since it was looked at: it was moved, and stays as it is";
+            self.problem(step, &Fault::new(Kind::Changed, what, &step.change.path));
+        }
         let Finished {
             job, applied, staged, ..
         } = finished;
@@ -148,6 +157,24 @@ impl Execution<'_> {
             (_, Action::Metadata) => step.change.old.as_ref().and_then(proof).is_some(),
             _ => true,
         }
+    }
+
+    /// True when more is to be done to what was moved, and it is no longer what that was decided on. A move takes along whatever it finds, and
+    /// afterwards its own time of status change hides the edit.
+    fn is_another(&self, finished: &Finished) -> bool {
+        let Job { step, item, .. } = &finished.job;
+        let part = self.parts.get(&item.slot);
+        let more =
+            part.is_some_and(|part| part.steps.iter().filter(|other| other.side == step.side).count() > 1);
+        let ctime = |tag: &Tag| {
+            tag.stamp()
+                .map(|stamp| stamp.ctime)
+                .filter(|ctime| *ctime != Time::NEVER)
+        };
+        let seen = step.source.as_ref().and_then(|source| ctime(&source.seen.tag));
+        let was = finished.applied.was.as_ref().and_then(ctime);
+        let moved = matches!(step.change.from, Some(From::Move(_) | From::Exchange(_)));
+        more && moved && seen.zip(was).is_some_and(|(seen, was)| seen != was)
     }
 
     /// One of several steps of a slot is done; the row when it was the last.

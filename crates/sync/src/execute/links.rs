@@ -78,7 +78,7 @@ impl Execution<'_> {
                 || self.waits_for_room(&job.step)
                 || self.waits(&job.step)
                 || self.below_unmoved(&job.item.slot)
-                || self.is_uncopied(&job.step)
+                || self.ousts(&job.step)
             {
                 self.failed.put(job.item.slot.as_bytes(), &())?;
                 continue;

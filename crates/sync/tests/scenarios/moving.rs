@@ -374,6 +374,34 @@ fn s28_attributes_set_before_a_run_sets_others_are_not_overwritten() {
     world.assert_settled();
 }
 
+/// Both edits keep the size and put the time back. The move takes the second one along; what was to be written over it is not.
+#[test]
+fn s28_an_edit_between_scan_and_move_is_not_overwritten_under_the_new_name() {
+    let world = World::synced(&[("a", "1"), ("keep", "2")]);
+    let quietly = |tree: &Tree, name: &str, text: &str| {
+        let time = tree.mtime(name);
+        tree.write(name, text);
+        tree.set_mtime(name, time);
+    };
+    world.left.rename("a", "b");
+    quietly(&world.left, "b", "L");
+    let right = world.right.clone();
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let Event::Planned { .. } = event {
+            quietly(&right, "a", "R");
+        }
+    });
+    assert_eq!(ran.exit(), 2, "{ran:?}");
+    assert_eq!(ran.report.right.moved, 1, "{ran:?}");
+    assert_eq!(world.right.read("b"), b"R");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 1, "{ran:?}");
+    for tree in [&world.left, &world.right] {
+        assert_eq!([tree.names_of(b"L").len(), tree.names_of(b"R").len()], [1, 1]);
+    }
+    world.assert_settled();
+}
+
 /// Names of one file are one file: what the run does to it under one name is nobody's edit under another.
 #[test]
 fn s30_attributes_of_a_file_under_one_name_do_not_hold_up_its_other_names() {

@@ -21,6 +21,16 @@ pub enum What {
     Other,
 }
 
+impl What {
+    /// Of a file, in bytes.
+    pub fn size(&self) -> Option<usize> {
+        match self {
+            Self::File(bytes) => Some(bytes.len()),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Debug for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -462,7 +462,7 @@ impl World {
         let before = (outcome.is_ok() && !killed && meddled == 0).then(|| self.looks());
         self.cut();
         match before {
-            Some(before) => self.kept(&before, outcome.is_ok_and(|report| u8::from(report.exit) < 2)),
+            Some(before) => self.kept(&before),
             None => Ok(()),
         }
     }
@@ -476,7 +476,7 @@ impl World {
     }
 
     /// What a run reported as done is there after the power came back.
-    fn kept(&mut self, before: &Pair<Look>, whole: bool) -> Result<(), String> {
+    fn kept(&mut self, before: &Pair<Look>) -> Result<(), String> {
         self.met.kept_after_cut += 1;
         let after = self.looks();
         for side in Side::BOTH {
@@ -487,7 +487,6 @@ impl World {
                 false,
             )?;
         }
-        let _ = whole;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use syncline_model::{Action, Clash, Conflict, Entry, From, Pair, RelPath, Side, 
 use syncline_sync::{MaxDelete, Options, Report, Stop};
 
 use super::{Look, What, World};
+use crate::user::Seen;
 
 /// Contents by path: what a plan speaks of.
 type Tree = BTreeMap<Vec<u8>, What>;
@@ -112,10 +113,15 @@ fn interpret(trees: &mut Pair<Tree>, step: &Step) -> Result<(), String> {
 impl World {
     /// Two trees that were agreed on and edited again.
     fn edited(seed: u64) -> Result<Self, String> {
+        let world = Self::agreed(seed)?;
+        world.edits(10);
+        Ok(world)
+    }
+
+    fn agreed(seed: u64) -> Result<Self, String> {
         let mut world = Self::new(seed);
         world.edits(14);
         world.synced(&options())?;
-        world.edits(10);
         Ok(world)
     }
 
@@ -223,50 +229,44 @@ impl World {
         let told = |why: String| format!("{why}\n{}", self.told());
         self.nothing_lost().map_err(told)?;
         let mut touched = Pair::each(|side| Touched::between(&before[side], &after[side]));
-        for step in planned {
-            if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
-                touched[step.side].follow(from, &step.change.path);
-            }
-        }
         let said_done = sorted(&done);
-        let shown = planned.iter().filter(|step| step.action != Action::Times);
-        let (made, mut refused): (Vec<_>, Vec<_>) = shown.partition(|step| said_done.contains(&said(step)));
-        for step in &made {
-            // What moves takes along whatever it holds by then: only another file under its name stops it.
-            if step.action == Action::Move {
-                let (Some(From::Move(from)) | Some(From::Exchange(from))) = &step.change.from else {
-                    return Err(told(format!("a move from nowhere: {step:#?}")));
-                };
-                if touched[step.side].replaced.contains(from) {
-                    return Err(told(format!("moved although it is another: {step:#?}")));
+        let (mut made, mut refused) = (0, Vec::new());
+        for step in planned.iter().filter(|step| step.action != Action::Times) {
+            let (is_done, is_move) = (said_done.contains(&said(step)), step.action == Action::Move);
+            if is_done {
+                made += 1;
+            } else {
+                refused.push(step);
+            }
+            if is_done && !is_move {
+                let changed = changed_under(planned, step, &touched, &stood);
+                if !changed.is_empty() {
+                    return Err(told(format!("done although {changed:?} changed: {step:#?}")));
                 }
+            }
+            let Some(from) = said(step).3 else { continue };
+            let (side, to) = (step.side, &step.change.path);
+            let there = |look: &Look, path: &RelPath| {
+                let seen = look.get(path.as_bytes());
+                seen.map(|seen| (seen.inode, seen.what.size()))
+            };
+            let (was, now) = (there(&before[side], &from), there(&after[side], &from));
+            if was.is_some() && was == there(&after[side], to) {
+                // Moved by hand, as the plan wants it.
+                touched[side].replaced.remove(to);
                 continue;
             }
-            let source = step.source.iter().map(|source| (source.side, &source.path));
-            let own = (!stands_already(&stood[step.side], step)).then_some((step.side, &step.change.path));
-            let paths = source.chain(own);
-            // What the plan itself moved there is what it was told of that.
-            let brought = |side: Side, path: &RelPath| {
-                planned.iter().any(|step| {
-                    let moved = step.side == side && step.action == Action::Move;
-                    moved && path.is_within(&step.change.path)
-                })
-            };
-            let changed: Vec<_> = paths
-                .filter(|(side, path)| {
-                    let touched = &touched[*side];
-                    if brought(*side, path) {
-                        touched.replaced.contains(path)
-                    } else {
-                        touched.changed.contains(path)
-                    }
-                })
-                .collect();
-            if !changed.is_empty() {
-                return Err(told(format!("done although {changed:?} changed: {step:#?}")));
+            // What moves takes along whatever it holds by then: only something of another kind or size under its name stops it.
+            if is_done
+                && is_move
+                && was.map(|(_, size)| size) != now.map(|(_, size)| size)
+                && touched[side].replaced.contains(&from)
+            {
+                return Err(told(format!("moved although it is another: {step:#?}")));
             }
+            touched[side].follow(&from, to);
         }
-        let counts = [made.len() as u64, refused.len() as u64];
+        let counts = [made, refused.len() as u64];
         loop {
             let before = refused.len();
             refused.retain(|step| {
@@ -276,8 +276,21 @@ impl World {
                         .iter()
                         .map(|source| (source.side, source.path.clone())),
                 );
-                paths.extend(said(step).3.map(|from| (step.side, from)));
+                paths.extend(
+                    step.change
+                        .from
+                        .as_ref()
+                        .and_then(named)
+                        .map(|from| (step.side, from)),
+                );
                 let held_up = paths.iter().any(|(side, path)| touched[*side].near(path));
+                if held_up
+                    && step.action == Action::Move
+                    && step.change.new.as_ref().is_some_and(Entry::is_dir)
+                {
+                    // What lies below its new name stays as it is on both sides.
+                    touched[step.side.other()].waits.push(step.change.path.clone());
+                }
                 if held_up {
                     paths
                         .into_iter()
@@ -297,35 +310,41 @@ impl World {
     }
 
     /// The run is killed at every 29th change of files and every third of rows, beginning with those that the seed
-    /// chooses: the next runs come to where the whole run comes to. How often.
-    pub fn cut_anywhere(seed: u64) -> Result<u64, String> {
-        let mut whole = Self::edited(seed)?;
+    /// chooses: the next runs come to where the whole run comes to, and lose nothing. How often, and how often only the latter was asked.
+    pub fn cut_anywhere(seed: u64) -> Result<[u64; 2], String> {
+        let mut world = Self::agreed(seed)?;
+        let before = world.looks();
+        world.edits(10);
+        let after = world.looks();
         // Nobody disturbs it: nothing is a problem.
-        if whole.synced(&options())?.0.problems > 0 {
-            return Err(format!("the whole run has problems\n{}", whole.told()));
+        if world.synced(&options())?.0.problems > 0 {
+            return Err(format!("the whole run has problems\n{}", world.told()));
         }
-        let clashes = std::mem::take(&mut whole.conflicts);
-        whole.settle()?;
-        let (whole, mut cuts) = ((whole.trees(), clashes), 0);
+        let clashes = std::mem::take(&mut world.conflicts);
+        world.settle()?;
+        let whole = Whole {
+            trees: world.trees(),
+            clashes,
+            strayed: Side::BOTH
+                .iter()
+                .any(|&side| strayed(&before[side], &after[side])),
+        };
+        let mut cuts = [0, 0];
         for (step, rows) in [(29, false), (3, true)] {
             for at in (seed % step..).step_by(step as usize) {
-                let killed = Self::cut_short(seed, at, rows, &whole);
-                if !killed.map_err(|why| format!("cut at change {at}, rows {rows}: {why}"))? {
+                let cut = Self::cut_short(seed, at, rows, &whole);
+                let cut = cut.map_err(|why| format!("cut at change {at}, rows {rows}: {why}"))?;
+                if !cut.killed {
                     break;
                 }
-                cuts += 1;
+                cuts[0] += 1;
+                cuts[1] += u64::from(cut.elsewhere);
             }
         }
         Ok(cuts)
     }
 
-    /// False: the run ended before it was killed.
-    fn cut_short(
-        seed: u64,
-        at: u64,
-        rows: bool,
-        (whole, clashes): &(Pair<Tree>, Vec<Conflict>),
-    ) -> Result<bool, String> {
+    fn cut_short(seed: u64, at: u64, rows: bool, whole: &Whole) -> Result<Cut, String> {
         let mut world = Self::edited(seed)?;
         if rows {
             world.kill_in.store(at as i64, Ordering::Relaxed);
@@ -343,19 +362,59 @@ impl World {
             && world
                 .steps
                 .iter()
-                .any(|step| clashes.iter().any(|clash| frees(clash, step)));
-        world.settle().map_err(|why| format!("{why}\n{}", world.told()))?;
+                .any(|step| whole.clashes.iter().any(|clash| frees(clash, step)));
+        let told = |world: &Self, why: String| format!("{why}\n{}", world.told());
+        world.settle().map_err(|why| told(&world, why))?;
+        world.nothing_lost().map_err(|why| told(&world, why))?;
         let found = world.trees();
-        if *whole == found || freed {
-            Ok(killed)
-        } else {
-            let (one, other) = (told_tree(&whole.left), told_tree(&found.left));
-            Err(format!(
-                "the whole run comes to\n{one}\ncut short\n{other}\n{}",
-                world.told()
-            ))
+        let elsewhere = whole.trees != found;
+        if elsewhere && !freed && !whole.strayed {
+            let (one, other) = (told_tree(&whole.trees.left), told_tree(&found.left));
+            let why = format!("the whole run comes to\n{one}\ncut short\n{other}");
+            return Err(told(&world, why));
         }
+        Ok(Cut { killed, elsewhere })
     }
+}
+
+/// Where a run comes to that nobody kills.
+struct Whole {
+    trees: Pair<Tree>,
+    clashes: Vec<Conflict>,
+    strayed: bool,
+}
+
+/// What became of a run that was to be killed.
+struct Cut {
+    /// False: it ended before.
+    killed: bool,
+    /// The next runs came to another place, for a reason that `docs/design/0004` names.
+    elsewhere: bool,
+}
+
+/// A file left its directory by itself for another one on a side that moved directories: one run follows it there, its
+/// successor may copy it (docs/design/0004).
+fn strayed(before: &Look, after: &Look) -> bool {
+    let of = |inode: u64, look: &Look, dir: bool| {
+        let mut known = look.iter();
+        let found = known.find(|(_, seen)| seen.inode == inode && (seen.what == What::Dir) == dir);
+        found.map(|(path, _)| path.clone())
+    };
+    let parent = |path: &[u8]| {
+        path.iter()
+            .rposition(|byte| *byte == b'/')
+            .map(|at| path[..at].to_vec())
+    };
+    let moved = |(path, seen): (&Vec<u8>, &Seen)| {
+        let now = of(seen.inode, after, true);
+        seen.what == What::Dir && now.is_some_and(|now| now != *path)
+    };
+    let left = |(path, seen): (&Vec<u8>, &Seen)| {
+        let now = of(seen.inode, after, false).and_then(|now| parent(&now));
+        let dir = parent(path).and_then(|dir| of(before.get(&dir)?.inode, after, true));
+        seen.what != What::Dir && now.is_some() && now != dir
+    };
+    before.iter().any(moved) && before.iter().any(left)
 }
 
 /// A directory moves to a name that was held against it when the whole run looked, and that the killed run has freed: the whole run copied it
@@ -370,6 +429,53 @@ fn told_tree(tree: &Tree) -> String {
         .iter()
         .map(|(path, what)| format!("  {} {what:?}", path.escape_ascii()));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The file of its own side that a step takes its bytes from.
+fn named(from: &From) -> Option<RelPath> {
+    match from {
+        From::Move(path) | From::Exchange(path) | From::Link(path) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+/// What of all that a step looks at was changed since the plan was written.
+fn changed_under<'a>(
+    planned: &'a [Step],
+    step: &'a Step,
+    touched: &Pair<Touched>,
+    stood: &Pair<Tree>,
+) -> Vec<(Side, &'a RelPath)> {
+    // Of a link nothing is read: the plan says where it leads.
+    let is_link = matches!(step.change.new, Some(Entry::Link(..)));
+    let source = step
+        .source
+        .iter()
+        .filter(|_| !is_link)
+        .map(|source| (source.side, &source.path));
+    // What stood there moved away with whatever it held by then, or that move would have been refused.
+    let vacated = planned.iter().any(|other| {
+        let (side, action, _, from) = said(other);
+        (side, action) == (step.side, Action::Move) && from.as_ref() == Some(&step.change.path)
+    });
+    let own =
+        (!vacated && !stands_already(&stood[step.side], step)).then_some((step.side, &step.change.path));
+    // What the plan itself moved there is what it was told of that.
+    let brought = |side: Side, path: &RelPath| {
+        planned.iter().any(|step| {
+            let moved = step.side == side && step.action == Action::Move;
+            moved && path.is_within(&step.change.path)
+        })
+    };
+    let changed = source.chain(own).filter(|(side, path)| {
+        let touched = &touched[*side];
+        if brought(*side, path) {
+            touched.replaced.contains(path)
+        } else {
+            touched.changed.contains(path)
+        }
+    });
+    changed.collect()
 }
 
 /// What a user changed on one side after a plan was written.
