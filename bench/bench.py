@@ -173,28 +173,29 @@ def bucket(a):
     tree(src, 200, 100, 4096)
     data = f"{a.work}/bucket.data"
     fresh(data); os.makedirs(data)
-    server = subprocess.Popen([a.server, data, "ours", "theirs"], stdout=subprocess.PIPE, text=True)
+    # The server walks a whole bucket for each page of a listing: every round has its own.
+    buckets = [f"{whose}{n}" for n in range(a.runs) for whose in ("ours", "theirs")]
+    server = subprocess.Popen([a.server, data, *buckets], stdout=subprocess.PIPE, text=True)
     env = dict(server.stdout.readline().strip().split("=", 1) for _ in range(4))
     env["endpoint"] = env["AWS_ENDPOINT_URL"]
     os.environ.pop("AWS_CA_BUNDLE", None)  # rclone cannot bring one together with its own transport
     creds = {k: env[k] for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     rclone = ["rclone", "copy", "--transfers", "16", "--checkers", "16", "--s3-provider", "Other", "--s3-env-auth",
               "--s3-endpoint", env["endpoint"], "--s3-region", "us-east-1", "--s3-no-check-bucket", "-q"]
-    url = f"s3://ours/t?endpoint={env['endpoint']}&region=us-east-1"
     try:
         up, down = Case(a), Case(a)
         for n in range(a.runs):
             state, back, back2, back_state = (f"{a.work}/bucket.{x}{n}" for x in ("state", "back", "rclone", "back.state"))
             fresh(state, back, back2, back_state)
             a.rubbish += [state, back, back2, back_state]
-            target = url.replace("/t?", f"/t{n}?")
+            target = f"s3://ours{n}?endpoint={env['endpoint']}&region=us-east-1"
             up.add("syncline", timed(a.binary, "sync", src, target, "--state", state, "--jobs", "16", "-q", env=creds))
-            up.add("rclone copy", timed(*rclone, src, f":s3:theirs/t{n}", env=creds))
+            up.add("rclone copy", timed(*rclone, src, f":s3:theirs{n}", env=creds))
             os.makedirs(back)
             settle()
             down.add("syncline", timed(a.binary, "sync", back, target, "--state", back_state, "--jobs", "16", "-q", env=creds))
             settle()
-            fetched = " ".join([*rclone, f":s3:theirs/t{n}", back2])
+            fetched = " ".join([*rclone, f":s3:theirs{n}", back2])
             down.add("rclone copy + sync -f", timed("sh", "-c", f"{fetched} && sync -f {back2}", env=creds))
         up.show("bucket-up", "server's word", {"rclone copy": 0.7})
         down.show("bucket-down", "durable at exit", {"rclone copy + sync -f": 0.7})

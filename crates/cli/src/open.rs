@@ -213,7 +213,7 @@ impl World {
             Some(known) => known.dir,
             None => self.states.dir(&places.left.text, &places.right.text),
         };
-        self.files.make_dirs(&state)?;
+        self.states.make(&state)?;
         let gate = self.gate(&state)?;
         let made = roots
             .right

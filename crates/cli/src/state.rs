@@ -95,13 +95,20 @@ impl States {
         self.read(self.dir(left, right))
     }
 
+    /// Makes a directory of the state, and those above it that are missing.
+    pub fn make(&self, dir: &Path) -> Result<()> {
+        let made = self.files.make_dirs(dir);
+        made.map(drop)
+            .map_err(|fault| fault.hint("state cannot be kept there; name another place with --state"))
+    }
+
     /// Records that the session of these two places has been begun, and returns it.
     pub fn begin(&self, left: &OsStr, right: &OsStr) -> Result<Known> {
         if let Some(known) = self.known(left, right)? {
             return Ok(known);
         }
         let dir = self.dir(left, right);
-        self.files.make_dirs(&dir)?;
+        self.make(&dir)?;
         let record = Record {
             version: VERSION,
             left: Written::of(left),
@@ -180,7 +187,7 @@ impl States {
             }
         }
         let name = format!("{:016x}{:016x}", dice.roll(), dice.roll());
-        self.files.make_dirs(&self.root)?;
+        self.make(&self.root)?;
         self.files.write(&path, name.as_bytes())?;
         Ok(name)
     }

@@ -322,7 +322,7 @@ impl Disk for OsDisk {
     }
 
     fn make(&self, at: &OsDir, name: &[u8], what: Make<'_>) -> Result<()> {
-        component(name, "make")?;
+        component(name, "create")?;
         let node = |kind, dev| fs::mknodat(at, name, kind, Mode::RUSR | Mode::WUSR, dev);
         match what {
             Make::Dir => fs::mkdirat(at, name, Mode::RWXU),
@@ -336,7 +336,7 @@ impl Disk for OsDisk {
                 node(FileType::CharacterDevice, fs::makedev(major, minor))
             }
         }
-        .map_err(|errno| fault(errno, "make", name))
+        .map_err(|errno| fault(errno, "create", name))
     }
 
     fn set(&self, of: Target<'_, Self>, attrs: Attrs<'_>) -> Result<()> {

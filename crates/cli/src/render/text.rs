@@ -175,8 +175,9 @@ impl Face for Text {
     fn fault(&self, fault: &Fault) {
         self.bar.finish_and_clear();
         self.error(&format!("syncline: {fault}"));
-        if let Some(source) = &fault.source {
-            self.error(&format!("  cause: {source}"));
+        let cause = fault.source.as_ref().map(ToString::to_string);
+        if let Some(cause) = cause.filter(|cause| !fault.what.contains(cause)) {
+            self.error(&format!("  cause: {cause}"));
         }
         if let Some(hint) = &fault.hint {
             self.error(&format!("  {hint}"));
