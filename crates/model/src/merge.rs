@@ -188,7 +188,7 @@ pub fn attributes(rule: &Rule, triple: &Triple) -> Pair<Meta> {
     let none = Meta::default();
     let of = |side| attrs::meta_of(triple.seen(side)).unwrap_or(&none);
     let base = Pair::each(|side| attrs::meta_of(triple.based(side)));
-    attrs::merge(rule, base, of(Side::Left), of(Side::Right))
+    attrs::merge(rule, base, of(Side::Left), of(Side::Right)).wanted
 }
 
 /// What both sides hold at `triple.slot` after `steps`.

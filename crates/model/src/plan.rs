@@ -297,4 +297,6 @@ pub enum Decision {
         /// The side that had deleted it.
         side: Side,
     },
+    /// Both sides gave it other attributes, or they stood differently at first contact: of each the greater value was taken.
+    Tied(RelPath),
 }

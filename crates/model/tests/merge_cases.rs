@@ -73,6 +73,7 @@ fn merge(rule: &Rule, base: &[&str], left: &[&str], right: &[&str]) -> Vec<Strin
             }
             Decision::Problem(problem) => lines.push(format!("problem {}", problem.path)),
             Decision::Yielded { path, .. } => lines.push(format!("yielded {path}")),
+            Decision::Tied(path) => lines.push(format!("tied {path}")),
         }
     }
     lines

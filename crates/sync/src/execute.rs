@@ -317,6 +317,8 @@ impl<'a> Execution<'a> {
         jobs.iter_mut().for_each(|job| self.refresh(job));
         self.announce(&mut jobs)?;
         for job in jobs {
+            // A local tree never waits: without this no time limit would be looked at in between.
+            tokio::task::yield_now().await;
             if self.waits_for_room(&job.step)
                 || self.below_unmoved(&job.item.slot)
                 || self.is_blocked(&job.step)

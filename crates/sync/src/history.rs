@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use syncline_model::guard::Verdict;
 use syncline_model::moves::Moves;
 use syncline_model::replica::Scope;
 use syncline_model::{
@@ -18,12 +19,24 @@ use crate::execute::Execution;
 use crate::journal::{self, Done, Record};
 use crate::plan::Draft;
 use crate::session::{Begun, Session};
+use crate::showing::Deed;
 use crate::trust::Trust;
 
 impl Session {
     /// Takes a run back, the last one that changed anything unless named: on the replicas where it wrote, step by step from the
     /// last, each only where its result still stands.
     pub async fn undo(
+        &self,
+        run: Option<&str>,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        self.limited(options, self.undo_within(run, options, monitor, stop))
+            .await
+    }
+
+    async fn undo_within(
         &self,
         run: Option<&str>,
         options: &Options,
@@ -47,33 +60,35 @@ impl Session {
             None => self.last_changing_run()?,
         };
         let mut backwards = self.shelf.sorter()?;
+        let mut options = options.clone();
         for (number, record) in journal::read(&*self.shelf, &run)?.enumerate() {
-            if let Record::Done(done) = record? {
-                backwards.push(
+            match record? {
+                Record::Done(done) => backwards.push(
                     &(u64::MAX - number as u64).to_be_bytes(),
                     &crate::rows::encode(&done)?,
-                )?;
+                )?,
+                Record::Carries(classes) => options.classes = classes,
+                _ => {}
             }
         }
+        let options = &options;
         let mut rows = backwards.finish()?;
-        let mut execution = self
-            .detached(&begun, &format!("undo {run}"), options, monitor, stop)
-            .await?;
+        let mut deed = Deed::begin(self, &begun, &format!("undo {run}"), options, monitor, stop).await?;
         let outcome = async {
             loop {
                 let mut steps = Vec::new();
                 for row in rows.by_ref().take(4096) {
                     let done: Done = crate::rows::decode(&row?.1)?;
-                    steps.extend(self.reversed(&done, &mut execution).await?);
+                    steps.extend(self.reversed(&done, &mut deed).await?);
                 }
                 if steps.is_empty() {
                     return Ok(());
                 }
-                execution.sequence(steps).await?;
+                deed.sequence(steps).await?;
             }
         }
         .await;
-        self.report(&begun, execution, outcome).await
+        deed.report(self, &begun, outcome).await
     }
 
     fn last_changing_run(&self) -> Result<String> {
@@ -86,12 +101,12 @@ impl Session {
     }
 
     /// The step that takes `done` back. Later changes of an inode by this very undo are no reason to refuse.
-    async fn reversed(&self, done: &Done, execution: &mut Execution<'_>) -> Result<Option<Step>> {
+    async fn reversed(&self, done: &Done, deed: &mut Deed<'_>) -> Result<Option<Step>> {
         if done.action == Action::Times || brought(&done.change) {
             return Ok(None);
         }
         let Some((action, mut change)) = journal::reverse(done) else {
-            execution.lost(
+            deed.lost(
                 done.side,
                 &done.change.path,
                 "its former content is not in the trash",
@@ -123,6 +138,18 @@ impl Session {
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
+        self.limited(options, self.resolve_within(paths, keep, options, monitor, stop))
+            .await
+    }
+
+    async fn resolve_within(
+        &self,
+        paths: Option<&[RelPath]>,
+        keep: Keep,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
         let open: Vec<OpenConflict> = match paths {
             Some(paths) => {
                 let paths: BTreeSet<_> = paths.iter().collect();
@@ -141,6 +168,8 @@ impl Session {
         let mut report = self.resolve_kept(kept, keep, options, monitor, stop).await?;
         if !held.is_empty() {
             let mut options = options.clone();
+            // The limit is the whole verb's.
+            options.hard_limit = None;
             options.only = held.iter().map(|open| open.conflict.path.clone()).collect();
             options.policy = match keep {
                 Keep::Side(Side::Left) => Policy::Left,
@@ -196,6 +225,9 @@ impl Session {
                 }
             }
             settled.push(open.conflict.path.clone());
+        }
+        if options.dry_run {
+            return self.show(&begun, draft, &Verdict::Go, monitor);
         }
         let mut execution = self
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)

@@ -4,7 +4,7 @@
 //! is found by looking at the places that the log names.
 
 use serde::{Deserialize, Serialize};
-use syncline_model::{Action, Change, From, Observation, Pair, Result, Side, Time, TrashRef};
+use syncline_model::{Action, Change, Classes, From, Observation, Pair, Result, Side, Time, TrashRef};
 
 use crate::api::{Counts, Exit, RunInfo};
 use crate::rows::{decode, encode};
@@ -37,6 +37,8 @@ pub enum Record {
     Settled,
     /// A later run has found out what this one, which was killed, had made; its base knows of it.
     Recovered,
+    /// The attributes that the run carries: who takes it back sets these and no others.
+    Carries(Classes),
 }
 
 /// A change that is about to be made.
@@ -87,7 +89,7 @@ pub struct Journal {
 
 impl Journal {
     /// Begins the log of `run`.
-    pub fn begin(shelf: &dyn Shelf, run: &str, what: &str, time: Time) -> Result<Self> {
+    pub fn begin(shelf: &dyn Shelf, run: &str, what: &str, classes: Classes, time: Time) -> Result<Self> {
         let mut journal = Self {
             log: shelf.log(run)?,
             ahead: 0,
@@ -96,6 +98,7 @@ impl Journal {
             what: what.into(),
             time,
         })?;
+        journal.put(&Record::Carries(classes))?;
         journal.log.sync()?;
         Ok(journal)
     }
@@ -262,7 +265,11 @@ fn info(shelf: &dyn Shelf, run: String) -> Result<RunInfo> {
             Record::Begin { what, time } => (info.what, info.time) = (what, time),
             Record::Done(step) => done[step.side].add(step.action, copied(&step)),
             Record::End { exit, .. } => info.exit = Exit::from_number(exit),
-            Record::Ahead(_) | Record::Stands(_) | Record::Settled | Record::Recovered => {}
+            Record::Ahead(_)
+            | Record::Stands(_)
+            | Record::Settled
+            | Record::Recovered
+            | Record::Carries(_) => {}
         }
     }
     (info.left, info.right) = (done.left, done.right);

@@ -26,6 +26,7 @@ pub mod rows;
 mod scan;
 mod session;
 pub mod shelf;
+mod showing;
 mod spelling;
 mod spill;
 mod trash;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: damaged tables are never deleted, only put aside; the next run rebuilds the base by content.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use syncline_model::{Fault, Kind, Pair, Result, Side};
@@ -40,7 +41,9 @@ impl Session {
     /// nobody is known to be left. The caller then removes the state directory.
     pub async fn leave(self, empty_trash: bool, last: Pair<bool>) -> Result<Pair<bool>> {
         if empty_trash {
-            self.trash_empty(None).await?;
+            // What other sessions displaced at these places is theirs.
+            let ours: HashSet<_> = self.shelf.runs()?.into_iter().collect();
+            self.empty_trash_of(|run| ours.contains(run)).await?;
         }
         let _last = self.begin()?;
         let mut alone = Pair::default();

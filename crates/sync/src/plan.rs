@@ -66,6 +66,8 @@ pub struct Draft<'a> {
     pub problems: Vec<Problem>,
     /// Deletions that gave way.
     pub yielded: Vec<(RelPath, Side)>,
+    /// What has other attributes than one of the sides gave it: how many, and the first ones.
+    pub tied: (u64, Vec<RelPath>),
     /// Slots of which more than one step must be done: what the base is to say.
     pub parts: Vec<(Slot, Settle)>,
     /// Files of several names whose attributes this plan sets under one of them.
@@ -73,6 +75,9 @@ pub struct Draft<'a> {
     circles: BTreeMap<(Side, RelPath), Circle>,
     made: Made,
 }
+
+/// So many of what has other attributes are named.
+const TOLD: usize = 4;
 
 /// Steps that exchange names around a circle.
 #[derive(Default)]
@@ -99,6 +104,7 @@ impl<'a> Draft<'a> {
             conflicts: Met::new(base),
             problems: Vec::new(),
             yielded: Vec::new(),
+            tied: (0, Vec::new()),
             parts: Vec::new(),
             regrouped: HashSet::new(),
             circles: BTreeMap::new(),
@@ -118,6 +124,12 @@ impl<'a> Draft<'a> {
             Decision::Conflict(conflict) => self.conflict(&conflict)?,
             Decision::Problem(problem) => self.problems.push(problem),
             Decision::Yielded { path, side } => self.yielded.push((path, side)),
+            Decision::Tied(path) => {
+                self.tied.0 += 1;
+                if self.tied.1.len() < TOLD {
+                    self.tied.1.push(path);
+                }
+            }
             Decision::Settle(settle) => self.settle(*settle)?,
         }
         Ok(())

@@ -57,11 +57,20 @@ impl Session {
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
-        let inner = self.run_within(what, options, monitor, stop);
+        self.limited(options, self.run_within(what, options, monitor, stop))
+            .await
+    }
+
+    /// Does `work`, and ends it where it is when its time is over.
+    pub(crate) async fn limited(
+        &self,
+        options: &Options,
+        work: impl Future<Output = Result<Report>>,
+    ) -> Result<Report> {
         match options.hard_limit {
-            None => inner.await,
+            None => work.await,
             Some(limit) => tokio::select! {
-                report = inner => report,
+                report = work => report,
                 () = self.env.clock.sleep(limit) => Err(Fault::new(Kind::Cancelled, "the time limit is over", "")
                     .hint("run again: it goes on where it was")),
             },

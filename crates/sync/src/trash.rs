@@ -12,6 +12,7 @@ use syncline_replica::{Replica, TrashRun, Walk};
 
 use crate::api::{Monitor, Options, Report, Stop};
 use crate::session::Session;
+use crate::showing::Deed;
 
 /// Something in the trash.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,18 @@ impl Session {
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
+        self.limited(options, self.restore_within(paths, from, options, monitor, stop))
+            .await
+    }
+
+    async fn restore_within(
+        &self,
+        paths: &[RelPath],
+        from: Option<&str>,
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
         let begun = self.begin()?;
         self.recover().await?;
         let mut steps = Vec::new();
@@ -111,9 +124,9 @@ impl Session {
             }
         }
         let what = format!("restore {} paths", paths.len());
-        let mut execution = self.detached(&begun, &what, options, monitor, stop).await?;
-        let outcome = execution.sequence(steps).await;
-        self.report(&begun, execution, outcome).await
+        let mut deed = Deed::begin(self, &begun, &what, options, monitor, stop).await?;
+        let outcome = deed.sequence(steps).await;
+        deed.report(self, &begun, outcome).await
     }
 
     /// What the trash of one run holds of a path and below it; of two sides that displaced it, the left one.
@@ -204,11 +217,17 @@ impl Session {
 
     /// Forgets the trash of a run, or all of it. How many runs' trash went.
     pub async fn trash_empty(&self, run: Option<&str>) -> Result<u64> {
+        self.empty_trash_of(|held| run.is_none_or(|run| run == held))
+            .await
+    }
+
+    /// Forgets the trash of these runs. How many runs' trash went.
+    pub(crate) async fn empty_trash_of(&self, which: impl Fn(&str) -> bool) -> Result<u64> {
         let _begun = self.begin()?;
         let mut emptied = 0;
         for side in Side::BOTH {
             for held in self.sides[side].trash().await? {
-                if run.is_none_or(|run| run == held.run) {
+                if which(&held.run) {
                     self.sides[side].trash_empty(&held.run).await?;
                     emptied += 1;
                 }

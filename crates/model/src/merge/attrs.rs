@@ -1,76 +1,103 @@
-//! Attributes merged one by one, each by the three-way rule; where both sides changed one, or no base knows it, the greater value wins.
+//! Attributes merged one by one, each extended attribute by its name, each by the three-way rule; where both sides changed one, or no base knows
+//! it, the greater value wins, and one that is there wins over none.
 
-use crate::entry::{Entry, Meta, Observation, Time};
+use std::collections::BTreeSet;
+
+use crate::entry::{Entry, Meta, Observation, Time, Xattrs};
 use crate::plan::{Pair, Rule, Side};
 
-/// What each side's attributes become. They differ only where they were agreed to differ (a side that may not set an owner, say).
-pub(super) fn merge(rule: &Rule, base: Pair<Option<&Meta>>, left: &Meta, right: &Meta) -> Pair<Meta> {
-    let of = |side: Side| base[side].map(|meta| mask(rule, meta));
-    let (bl, br) = (of(Side::Left), of(Side::Right));
-    let (l, r) = (mask(rule, left), mask(rule, right));
-    let known = |pick: fn(&Meta) -> Option<Time>| (bl.as_ref().and_then(pick), br.as_ref().and_then(pick));
-    let mode = attr(
-        bl.as_ref().and_then(|m| m.mode),
-        br.as_ref().and_then(|m| m.mode),
-        l.mode,
-        r.mode,
-        |a, b| a == b,
-    );
-    let owner = attr(
-        bl.as_ref().and_then(|m| m.owner),
-        br.as_ref().and_then(|m| m.owner),
-        l.owner,
-        r.owner,
-        |a, b| a == b,
-    );
-    let (tl, tr) = known(|meta| meta.mtime);
-    let mtime = attr(tl, tr, l.mtime, r.mtime, |a, b| same_time(rule, *a, *b));
-    let xattrs = attr(
-        bl.and_then(|m| m.xattrs),
-        br.and_then(|m| m.xattrs),
-        l.xattrs,
-        r.xattrs,
-        |a, b| a == b,
-    );
-    Pair::new(
-        Meta {
-            mode: mode.left,
-            owner: owner.left,
-            mtime: mtime.left,
-            xattrs: xattrs.left,
-        },
-        Meta {
-            mode: mode.right,
-            owner: owner.right,
-            mtime: mtime.right,
-            xattrs: xattrs.right,
-        },
-    )
+/// What attributes become.
+pub(super) struct Merged {
+    /// On each side. They differ only where they were agreed to differ (a side that may not set an owner, say).
+    pub wanted: Pair<Meta>,
+    /// Another attribute than the time was changed differently by both, or stood differently at first contact: the greater one was taken.
+    pub tied: bool,
 }
 
-fn attr<T: Ord + Clone>(
-    base_left: Option<T>,
-    base_right: Option<T>,
-    left: Option<T>,
-    right: Option<T>,
+/// What each side's attributes become.
+pub(super) fn merge(rule: &Rule, base: Pair<Option<&Meta>>, left: &Meta, right: &Meta) -> Merged {
+    let of = |side: Side| base[side].map(|meta| mask(rule, meta));
+    let base = Pair::each(of);
+    let now = Pair::new(mask(rule, left), mask(rule, right));
+    let mut tied = false;
+    let mode = attr(&base, &now, |meta| meta.mode, |a, b| a == b, &mut tied);
+    let owner = attr(&base, &now, |meta| meta.owner, |a, b| a == b, &mut tied);
+    let same = |a: &Time, b: &Time| same_time(rule, *a, *b);
+    let mtime = attr(&base, &now, |meta| meta.mtime, same, &mut false);
+    let mut xattrs = xattrs(&base, &now, &mut tied);
+    let wanted = Pair::each(|side| Meta {
+        mode: mode[side],
+        owner: owner[side],
+        mtime: mtime[side],
+        xattrs: xattrs[side].take(),
+    });
+    Merged { wanted, tied }
+}
+
+fn attr<T: Ord + Copy>(
+    base: &Pair<Option<Meta>>,
+    now: &Pair<Meta>,
+    pick: fn(&Meta) -> Option<T>,
     same: impl Fn(&T, &T) -> bool,
+    tied: &mut bool,
 ) -> Pair<Option<T>> {
-    let (Some(l), Some(r)) = (&left, &right) else {
-        return Pair::new(left, right);
+    let (Some(left), Some(right)) = (pick(&now.left), pick(&now.right)) else {
+        return Pair::new(pick(&now.left), pick(&now.right));
     };
-    if same(l, r) {
-        return Pair::new(left, right);
+    let based = Pair::each(|side| base[side].as_ref().and_then(pick));
+    let merged = three_way(based, Pair::new(left, right), same, tied);
+    Pair::new(Some(merged.left), Some(merged.right))
+}
+
+fn three_way<T: Ord + Copy>(
+    base: Pair<Option<T>>,
+    now: Pair<T>,
+    same: impl Fn(&T, &T) -> bool,
+    tied: &mut bool,
+) -> Pair<T> {
+    if same(&now.left, &now.right) {
+        return now;
     }
-    let changed = |base: &Option<T>, now: &T| base.as_ref().is_none_or(|base| !same(base, now));
-    match (changed(&base_left, l), changed(&base_right, r)) {
-        (false, false) => Pair::new(left, right),
-        (true, false) => Pair::new(left.clone(), left),
-        (false, true) => Pair::new(right.clone(), right),
+    let changed = |side: Side| base[side].as_ref().is_none_or(|base| !same(base, &now[side]));
+    match (changed(Side::Left), changed(Side::Right)) {
+        (false, false) => now,
+        (true, false) => Pair::new(now.left, now.left),
+        (false, true) => Pair::new(now.right, now.right),
         (true, true) => {
-            let greater = l.max(r).clone();
-            Pair::new(Some(greater.clone()), Some(greater))
+            *tied = true;
+            let greater = now.left.max(now.right);
+            Pair::new(greater, greater)
         }
     }
+}
+
+/// Each by its name; that there is none of that name is a value as any other.
+fn xattrs(base: &Pair<Option<Meta>>, now: &Pair<Meta>, tied: &mut bool) -> Pair<Option<Box<Xattrs>>> {
+    let (Some(left), Some(right)) = (&now.left.xattrs, &now.right.xattrs) else {
+        return Pair::new(now.left.xattrs.clone(), now.right.xattrs.clone());
+    };
+    if left == right {
+        return Pair::new(now.left.xattrs.clone(), now.right.xattrs.clone());
+    }
+    let base = Pair::each(|side| base[side].as_ref().and_then(|meta| meta.xattrs.as_deref()));
+    let known = Side::BOTH.into_iter().filter_map(|side| base[side]);
+    let all = [&**left, &**right].into_iter().chain(known).flatten();
+    let names: BTreeSet<&[u8]> = all.map(|(name, _)| name.as_slice()).collect();
+    let mut wanted = Pair::new(Xattrs::new(), Xattrs::new());
+    for name in names {
+        let value = |all: &'_ Xattrs| {
+            let found = all.binary_search_by(|(known, _)| known.as_slice().cmp(name));
+            found.ok().map(|at| all[at].1.clone())
+        };
+        let (l, r) = (value(left), value(right));
+        let base = Pair::each(|side| base[side].map(value));
+        let base = Pair::each(|side| base[side].as_ref().map(Option::as_deref));
+        let merged = three_way(base, Pair::new(l.as_deref(), r.as_deref()), |a, b| a == b, tied);
+        for side in Side::BOTH {
+            wanted[side].extend(merged[side].map(|value| (name.to_vec(), value.to_vec())));
+        }
+    }
+    Pair::new(Some(Box::new(wanted.left)), Some(Box::new(wanted.right)))
 }
 
 /// The attributes that this rule compares and carries.

@@ -123,7 +123,7 @@ impl Merge<'_> {
                 .into_iter()
                 .for_each(|content| content.learn(&a));
         }
-        let steps = self.merge_attrs(triple, &mut row);
+        let steps = self.merge_attrs(triple, &mut row, out);
         let row = Some(Pair::new(Some(row.left), Some(row.right)));
         // The base says so already, under the old name of a directory; it renames all that lies there at once.
         let carried = triple.was.as_ref().is_some_and(|was| was.carried);
@@ -134,7 +134,12 @@ impl Merge<'_> {
     }
 
     /// Steps that bring moved things here and set attributes; `row` becomes what each side will hold.
-    pub(super) fn merge_attrs(&self, triple: &Triple, row: &mut Pair<Observation>) -> Vec<Step> {
+    pub(super) fn merge_attrs(
+        &self,
+        triple: &Triple,
+        row: &mut Pair<Observation>,
+        out: &mut Vec<Decision>,
+    ) -> Vec<Step> {
         let mut steps: Vec<Step> = Side::BOTH
             .iter()
             .filter_map(|&side| arrival(triple, side))
@@ -143,7 +148,10 @@ impl Merge<'_> {
             return steps;
         };
         let base = Pair::each(|side| attrs::meta_of(triple.based(side)));
-        let wanted = attrs::merge(self.rule, base, left, right);
+        let attrs::Merged { wanted, tied } = attrs::merge(self.rule, base, left, right);
+        if tied {
+            out.push(Decision::Tied(triple.slot.path()));
+        }
         for side in Side::BOTH {
             let Some(now) = row[side].entry.meta() else {
                 continue;
@@ -213,7 +221,10 @@ impl Merge<'_> {
             if winner == Side::Right {
                 metas = Pair::new(l, w);
             }
-            let wanted = attrs::merge(self.rule, base, metas.left, metas.right);
+            let attrs::Merged { wanted, tied } = attrs::merge(self.rule, base, metas.left, metas.right);
+            if tied {
+                out.push(Decision::Tied(triple.slot.path()));
+            }
             if let Some(meta) = new.meta_mut() {
                 // What another kind does not bear (a symlink's mode) comes with the new one.
                 *meta = attrs::completed(wanted[loser].clone(), meta);

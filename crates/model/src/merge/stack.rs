@@ -130,7 +130,7 @@ impl Merge<'_> {
         };
         let mut row = Pair::new(left.clone(), right.clone());
         if self.survive(out) == Ground::Both {
-            let steps = self.merge_attrs(&dir, &mut row);
+            let steps = self.merge_attrs(&dir, &mut row, out);
             out.push(settle(
                 &dir,
                 Some(Pair::new(Some(row.left), Some(row.right))),

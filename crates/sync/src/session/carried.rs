@@ -87,11 +87,10 @@ impl Session {
             removals: verdict.holds(side, Cause::Removals),
             overwrites: verdict.holds(side, Cause::Overwrites),
         });
-        execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
         Ok(execution)
     }
 
-    /// The same without a brake and a time limit: a person has asked for exactly this.
+    /// The same without a brake: a person has asked for exactly this.
     pub(crate) async fn begin_execution<'a>(
         &'a self,
         what: &str,
@@ -101,7 +100,13 @@ impl Session {
         monitor: &'a dyn Monitor,
         stop: &'a Stop,
     ) -> Result<Execution<'a>> {
-        let journal = Journal::begin(&*self.shelf, &begun.run, what, self.env.clock.now())?;
+        let journal = Journal::begin(
+            &*self.shelf,
+            &begun.run,
+            what,
+            options.classes,
+            self.env.clock.now(),
+        )?;
         let hands = self.hands(&begun.run, options).await?;
         let sorter = self.shelf.sorter()?;
         let asked = Asked {
@@ -110,7 +115,9 @@ impl Session {
             monitor,
             stop,
         };
-        Ok(Execution::new(asked, hands, &self.base, journal, trust, sorter))
+        let mut execution = Execution::new(asked, hands, &self.base, journal, trust, sorter);
+        execution.deadline = options.soft_limit.map(|limit| begun.started + limit);
+        Ok(execution)
     }
 
     /// Carries a plan out and ends the log and both edits.

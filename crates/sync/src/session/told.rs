@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Says what would be done.
-    pub(super) fn show(
+    pub(crate) fn show(
         &self,
         begun: &Begun,
         draft: Draft<'_>,
@@ -130,6 +130,15 @@ pub(super) fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
     }
     for (path, side) in &draft.yielded {
         monitor.event(Event::Yielded { path, side: *side });
+    }
+    let (count, first) = &draft.tied;
+    if *count > 0 {
+        let first: Vec<_> = first.iter().map(ToString::to_string).collect();
+        let more = if *count > first.len() as u64 { ", ..." } else { "" };
+        monitor.event(Event::Note(&format!(
+            "{count} with other attributes on both sides, of which the greater were taken: {}{more}",
+            first.join(", ")
+        )));
     }
     Ok(())
 }

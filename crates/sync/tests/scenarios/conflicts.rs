@@ -48,6 +48,40 @@ fn both_versions_stay_and_wait_in_the_inbox() {
 }
 
 #[test]
+fn s22_a_dry_run_of_resolve_shows_and_changes_nothing() {
+    for policy in [Policy::KeepBoth, Policy::Hold] {
+        let world = conflicting();
+        let options = Options {
+            policy,
+            ..Options::default()
+        };
+        world.run(&options);
+        let looks = || {
+            (
+                world.left.look(),
+                world.right.look(),
+                world.session.conflicts().count(),
+            )
+        };
+        let before = looks();
+        let shown = world.act(async |session, monitor, stop| {
+            let dry = Options {
+                dry_run: true,
+                ..Options::default()
+            };
+            session
+                .resolve(None, Keep::Side(Side::Left), &dry, monitor, stop)
+                .await
+        });
+        assert_eq!(looks(), before, "{shown:?}");
+        assert!(!shown.steps().is_empty(), "{shown:?}");
+        let done = resolve(&world, None, Keep::Side(Side::Left));
+        assert_eq!(shown.steps(), done.steps());
+        assert_eq!(world.session.conflicts().count(), 0);
+    }
+}
+
+#[test]
 fn who_keeps_the_name_does_not_depend_on_the_side() {
     let keeps = |swap: bool| {
         let world = World::synced(&[("f", "first")]);

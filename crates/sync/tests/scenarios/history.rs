@@ -1,8 +1,13 @@
 //! Nothing is destroyed: trash, restore, undo.
 
-use syncline_sync::Options;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::world::World;
+use syncline_model::{Kind, Pair};
+use syncline_sync::{Options, Stop};
+use syncline_testkit::mem_table::MemTable;
+
+use crate::world::{Watch, World, rel, session_over};
 
 #[test]
 fn s19_a_path_deleted_twice_leaves_two_versions() {
@@ -89,6 +94,79 @@ fn undo_takes_every_kind_of_step_back_and_can_be_undone() {
     world.assert_settled();
 }
 
+/// A dry run shows what the run then does, with what it would leave alone, and changes nothing.
+#[test]
+fn s22_a_dry_run_of_an_undo_or_a_restore_changes_nothing() {
+    let dry = Options {
+        dry_run: true,
+        ..Options::default()
+    };
+    let world = changed_in_every_way();
+    assert_eq!(world.sync().exit(), 0);
+    world.right.write("created/new", "edited since the run");
+    let runs = || world.block_on(world.session.log()).unwrap().len();
+    let looks = || (world.left.look(), world.right.look(), runs());
+    let before = looks();
+    let shown = world.act(async |session, monitor, stop| session.undo(None, &dry, monitor, stop).await);
+    assert_eq!(looks(), before, "{shown:?}");
+    let undone = world.undo(None);
+    assert_eq!(shown.exit(), undone.exit(), "{shown:?} {undone:?}");
+    assert_eq!(shown.problem_paths(), undone.problem_paths());
+    assert_eq!(shown.steps(), undone.steps());
+    assert!(shown.steps().len() > 5, "{shown:?}");
+
+    world.right.remove("updated");
+    world.left.remove("updated");
+    world.sync();
+    let paths = [rel("removed"), rel("dir")];
+    world.right.remove("removed");
+    world.right.remove("dir");
+    assert_eq!(world.sync().exit(), 0);
+    let before = looks();
+    let shown =
+        world.act(async |session, monitor, stop| session.restore(&paths, None, &dry, monitor, stop).await);
+    assert_eq!(looks(), before, "{shown:?}");
+    assert_eq!(shown.exit(), 0, "{shown:?}");
+    let restored = world.act(async |session, monitor, stop| {
+        session
+            .restore(&paths, None, &Options::default(), monitor, stop)
+            .await
+    });
+    assert_eq!(shown.steps(), restored.steps());
+    assert!(world.left.has("removed") || world.right.has("removed"));
+}
+
+/// Of an undo and a restore as of any run.
+#[test]
+fn the_time_limits_end_an_undo_too() {
+    let world = World::synced(&[("keep", "1")]);
+    for n in 0..300 {
+        world.left.write(&format!("made/{n}"), "1");
+    }
+    assert_eq!(world.sync().exit(), 0);
+    let before = world.right.look();
+    let undo = |soft_limit: Option<Duration>, hard_limit: Option<Duration>| {
+        let options = Options {
+            soft_limit,
+            hard_limit,
+            ..Options::default()
+        };
+        world.block_on(async {
+            let (watch, stop) = (Watch::default(), Stop::default());
+            world.session.undo(None, &options, &watch, &stop).await
+        })
+    };
+    let ended = undo(Some(Duration::ZERO), None).unwrap();
+    assert_eq!(u8::from(ended.exit), 6, "{ended:?}");
+    assert_eq!(world.right.look(), before);
+    let ended = undo(None, Some(Duration::ZERO));
+    assert!(
+        ended.as_ref().is_err_and(|fault| fault.is(Kind::Cancelled)),
+        "{ended:?}"
+    );
+    assert!(world.right.has("made/0") || world.right.has("made/1"));
+}
+
 #[test]
 fn what_an_undo_put_back_is_carried_on_and_not_done_again() {
     let world = changed_in_every_way();
@@ -172,4 +250,36 @@ fn an_emptied_trash_is_empty_and_without_trash_nothing_is_kept() {
     assert_eq!(ran.exit(), 0, "{ran:?}");
     assert_eq!(world.trash(), Vec::<String>::new());
     world.assert_settled();
+}
+
+#[test]
+fn who_leaves_takes_the_trash_of_his_own_session_alone() {
+    let world = World::synced(&[("mine", "1"), ("theirs", "2")]);
+    let (third, state) = (world.beside("third"), world.beside("third-state"));
+    for dir in [&third, &state] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let other = session_over(
+        &world.left.0,
+        &third,
+        &state,
+        Arc::new(MemTable::default()),
+        &world.env,
+    );
+    let run = |session: &syncline_sync::Session| {
+        let (watch, stop) = (Watch::default(), Stop::default());
+        world
+            .block_on(session.run("sync", &Options::default(), &watch, &stop))
+            .unwrap()
+    };
+    run(&other);
+    world.right.remove("mine");
+    assert_eq!(world.sync().exit(), 0);
+    std::fs::remove_file(third.join("theirs")).unwrap();
+    run(&other);
+    assert_eq!(world.trash(), ["left mine", "left theirs"]);
+    world.block_on(other.leave(true, Pair::default())).unwrap();
+    assert_eq!(world.trash(), ["left mine"]);
+    assert_eq!(world.undo(None).exit(), 0);
+    assert_eq!(world.left.read("mine"), b"1");
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use syncline_sync::Options;
 
-use crate::world::{What, World};
+use crate::world::{Tree, What, World};
 
 #[test]
 fn s30_links_are_kept_and_never_followed() {
@@ -167,6 +167,56 @@ fn extended_attributes_travel_when_asked_for() {
     let length = rustix::fs::getxattr(world.right.at("file"), "user.note", &mut held).unwrap();
     assert_eq!(&held[..length], b"mine");
     assert_eq!(world.run(&options).report.run, None);
+}
+
+/// Each is merged by its name; what both changed differently is decided as any tie, and said.
+#[test]
+fn s16_extended_attributes_are_merged_one_by_one() {
+    let set = |tree: &Tree, name: &str, value: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(tree.at("file"), name, value.as_bytes(), flags).is_ok()
+    };
+    let get = |tree: &Tree, name: &str| {
+        let mut held = [0; 16];
+        let length = rustix::fs::getxattr(tree.at("file"), name, &mut held).ok()?;
+        Some(String::from_utf8_lossy(&held[..length]).into_owned())
+    };
+    let world = World::new();
+    world.left.write("file", "1");
+    if !["user.old", "user.gone"]
+        .iter()
+        .all(|name| set(&world.left, name, "o"))
+    {
+        eprintln!("skipped: the file system of temporary files has no extended attributes");
+        return;
+    }
+    let mut options = Options::default();
+    options.classes.xattrs = true;
+    assert_eq!(world.run(&options).exit(), 0);
+    set(&world.left, "user.color", "red");
+    set(&world.left, "user.old", "edited");
+    set(&world.left, "user.both", "a");
+    set(&world.right, "user.rating", "5");
+    set(&world.right, "user.both", "b");
+    rustix::fs::removexattr(world.right.at("file"), "user.gone").unwrap();
+    let ran = world.run(&options);
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let named = |note: &String| note.contains("other attributes on both sides") && note.contains("file");
+    assert!(ran.said.notes.iter().any(named), "{ran:?}");
+    for tree in [&world.left, &world.right] {
+        let held = ["color", "old", "rating", "both", "gone"].map(|name| get(tree, &format!("user.{name}")));
+        let wanted =
+            [Some("red"), Some("edited"), Some("5"), Some("b"), None].map(|value| value.map(str::to_owned));
+        assert_eq!(held, wanted);
+    }
+    assert_eq!(world.run(&options).report.run, None);
+    // An undo takes back what the run carried, and needs not be told what that was.
+    set(&world.left, "user.color", "blue");
+    assert_eq!(world.run(&options).exit(), 0);
+    assert_eq!(get(&world.right, "user.color").as_deref(), Some("blue"));
+    let undone = world.undo(None);
+    assert_eq!(undone.exit(), 0, "{undone:?}");
+    assert_eq!(get(&world.right, "user.color").as_deref(), Some("red"));
 }
 
 /// An access control list as the kernel keeps it: the owner, one more user, the group, the mask, everybody else.

@@ -264,7 +264,7 @@ type Hook = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 
 /// Writes down what a run says; may act as a user in between.
 #[derive(Default)]
-struct Watch {
+pub struct Watch {
     said: Mutex<Said>,
     hook: Option<Hook>,
 }

@@ -1,0 +1,177 @@
+//! Steps that are not decided by a merge (of an undo, of a restore): carried out, or with a dry run only shown.
+//!
+//! Invariant: what is shown changes nothing, and a step whose place does not hold what it expects is shown as the problem that it would be.
+
+use std::collections::BTreeSet;
+
+use syncline_model::replica::Scope;
+use syncline_model::{
+    Entry, From, Kind, Observation, Pair, Problem, RelPath, Result, Side, Step, Time, Trouble,
+};
+
+use crate::api::{Counts, Event, Exit, Monitor, Options, Report, Stop};
+use crate::execute::Execution;
+use crate::plan::size;
+use crate::session::{Begun, Session};
+
+/// Where the steps go.
+pub(crate) enum Deed<'a> {
+    /// They are carried out, and the base is not told.
+    Done(Box<Execution<'a>>),
+    /// They are only shown.
+    Shown(Shown<'a>),
+}
+
+/// Steps that were only shown.
+pub(crate) struct Shown<'a> {
+    session: &'a Session,
+    monitor: &'a dyn Monitor,
+    counts: Pair<Counts>,
+    problems: u64,
+    /// What the steps shown so far would change: what would stand there cannot be looked at.
+    changed: BTreeSet<(Side, RelPath)>,
+    /// What would be left alone, and with it each directory that holds it.
+    kept: Vec<(Side, RelPath)>,
+}
+
+impl<'a> Deed<'a> {
+    /// Begins an execution of `what`, unless it is a dry run.
+    pub async fn begin(
+        session: &'a Session,
+        begun: &Begun,
+        what: &str,
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+    ) -> Result<Self> {
+        if options.dry_run {
+            return Ok(Self::Shown(Shown {
+                session,
+                monitor,
+                counts: Pair::default(),
+                problems: 0,
+                changed: BTreeSet::new(),
+                kept: Vec::new(),
+            }));
+        }
+        let execution = session.detached(begun, what, options, monitor, stop).await?;
+        Ok(Self::Done(Box::new(execution)))
+    }
+
+    /// Does steps one after another, in the order given.
+    pub async fn sequence(&mut self, steps: Vec<Step>) -> Result<()> {
+        match self {
+            Self::Done(execution) => execution.sequence(steps).await,
+            Self::Shown(shown) => {
+                for step in &steps {
+                    shown.show(step).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Something that cannot be taken back.
+    pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
+        match self {
+            Self::Done(execution) => execution.lost(side, path, why),
+            Self::Shown(shown) => {
+                let trouble = Trouble::new(Kind::NotFound, why);
+                shown.problem(
+                    side,
+                    path,
+                    trouble.hint("bring it back from a backup if it is wanted"),
+                );
+            }
+        }
+    }
+
+    /// Ends it.
+    pub async fn report(self, session: &Session, begun: &Begun, outcome: Result<()>) -> Result<Report> {
+        match self {
+            Self::Done(execution) => session.report(begun, *execution, outcome).await,
+            Self::Shown(shown) => {
+                outcome?;
+                Ok(Report {
+                    run: None,
+                    exit: if shown.problems > 0 {
+                        Exit::Partial
+                    } else {
+                        Exit::Done
+                    },
+                    left: shown.counts.left,
+                    right: shown.counts.right,
+                    conflicts: 0,
+                    problems: shown.problems,
+                    reasons: Vec::new(),
+                    seconds: session.since(begun),
+                })
+            }
+        }
+    }
+}
+
+impl Shown<'_> {
+    async fn show(&mut self, step: &Step) -> Result<()> {
+        let (side, path) = (step.side, &step.change.path);
+        let reached = |path: &RelPath| {
+            let mut changed = self.changed.iter();
+            changed.any(|(other, shown)| *other == side && (path.is_within(shown) || shown.is_within(path)))
+        };
+        let holds = |(other, kept): &(Side, RelPath)| *other == side && kept.is_within(path);
+        if step.change.new.is_none() && self.kept.iter().any(holds) {
+            self.problem(side, path, Trouble::new(Kind::Exists, "it would not be empty"));
+            return Ok(());
+        }
+        if !reached(path) {
+            let found = self.session.sides[side].find(path, &Scope::default()).await?;
+            if !stands(found.as_ref(), step.change.old.as_ref()) {
+                let what = "it was changed since: it would be left alone";
+                self.problem(side, path, Trouble::new(Kind::Changed, what));
+                return Ok(());
+            }
+        }
+        self.changed.insert((side, path.clone()));
+        if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
+            self.changed.insert((side, from.clone()));
+        }
+        let travels = step.source.is_some() && step.change.from.is_none();
+        self.counts[side].add(step.action, if travels { size(step) } else { 0 });
+        self.monitor.event(Event::Step(step));
+        Ok(())
+    }
+
+    fn problem(&mut self, side: Side, path: &RelPath, trouble: Trouble) {
+        self.problems += 1;
+        self.kept.push((side, path.clone()));
+        let problem = Problem::new(path.clone(), Some(side), trouble);
+        self.monitor.event(Event::Problem(&problem));
+    }
+}
+
+/// Whether what was found is what a step expects, as far as a look tells.
+fn stands(found: Option<&Observation>, expected: Option<&Observation>) -> bool {
+    let (found, expected) = match (found, expected) {
+        (None, None) => return true,
+        (Some(found), Some(expected)) => (found, expected),
+        _ => return false,
+    };
+    if found.entry.is_dir() && expected.entry.is_dir() {
+        return true;
+    }
+    let mtime = |seen: &Observation| seen.entry.meta().and_then(|meta| meta.mtime);
+    let same_time = mtime(found)
+        .zip(mtime(expected))
+        .is_none_or(|(now, then)| now == then);
+    let same_tag = match (found.tag.stamp(), expected.tag.stamp()) {
+        (Some(now), Some(then)) => {
+            now.inode == then.inode && (then.ctime == Time::NEVER || now.ctime == then.ctime)
+        }
+        _ => found.tag == expected.tag,
+    };
+    let size = |entry: &Entry| entry.content().map(|content| content.size);
+    found.entry.kind() == expected.entry.kind()
+        && size(&found.entry) == size(&expected.entry)
+        && same_time
+        && same_tag
+}
