@@ -165,10 +165,10 @@ impl<'r> Merge<'r> {
         self.settle_waiting(next, None, out);
     }
 
-    /// Turns a one-way run into the two-way merge whose base is the right side. False: nothing more to decide here.
+    /// Turns a one-way run into the two-way merge whose base is the side that follows. False: nothing more to decide here.
     fn one_way(&self, triple: &mut Triple, out: &mut Vec<Decision>) -> bool {
-        let right = triple
-            .seen(Side::Right)
+        let follower = triple
+            .seen(self.rule.leader.other())
             .filter(|seen| !seen.entry.is_opaque())
             .cloned();
         let known = triple.base.take().is_some();
@@ -178,7 +178,7 @@ impl<'r> Merge<'r> {
             }
             return false;
         }
-        triple.base = right.map(|right| Pair::new(Some(right.clone()), Some(right)));
+        triple.base = follower.map(|seen| Pair::new(Some(seen.clone()), Some(seen)));
         true
     }
 }

@@ -112,9 +112,9 @@ pub enum Mode {
     /// Both ways.
     #[default]
     TwoWay,
-    /// Right becomes left; what was there goes to the trash.
+    /// The other side becomes what the leading one is; what was there goes to the trash.
     Mirror,
-    /// New and changed things travel from left to right; nothing is removed and nothing travels back.
+    /// New and changed things travel from the leading side to the other; nothing is removed and nothing travels back.
     Copy,
 }
 
@@ -123,6 +123,8 @@ pub enum Mode {
 pub struct Rule {
     /// Which way changes travel.
     pub mode: Mode,
+    /// Where they come from, when they travel one way.
+    pub leader: Side,
     /// How conflicts are settled.
     pub policy: Policy,
     /// Attributes that are compared and carried: wanted by the session and held by both sides.
@@ -139,6 +141,7 @@ impl Default for Rule {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            leader: Side::Left,
             policy: Policy::default(),
             classes: Classes::default(),
             skip_deletes: Pair::default(),

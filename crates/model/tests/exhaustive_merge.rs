@@ -293,26 +293,34 @@ fn hold_half_by_half() {
 /// The right side becomes the left one, and the left is not touched.
 #[test]
 fn mirror_half_by_half() {
-    let rule = rule(Mode::Mirror, Policy::KeepBoth);
+    let rules = Side::BOTH.map(|leader| Rule {
+        leader,
+        ..rule(Mode::Mirror, Policy::KeepBoth)
+    });
     let broken: Vec<_> = (0..PARTS)
-        .filter_map(|part| {
+        .flat_map(|part| rules.iter().map(move |rule| (part, rule)))
+        .filter_map(|(part, rule)| {
+            let (leads, follows) = (rule.leader, rule.leader.other());
             let before = world(part, "a");
             let check = || {
-                let (after, decisions) = carry_out(&rule, &before)?;
+                let (after, decisions) = carry_out(rule, &before)?;
                 let steps = trees::steps(&decisions);
-                if steps.iter().any(|step| step.side == Side::Left) {
-                    return Err("a step on the left: ".to_owned());
+                if steps.iter().any(|step| step.side == leads) {
+                    return Err("a step on the side that leads: ".to_owned());
                 }
-                if shape(&after.sides.right) != shape(&before.sides.left) {
-                    return Err(format!("right is not left: {:?}", shape(&after.sides.right)));
+                if shape(&after.sides[follows]) != shape(&before.sides[leads]) {
+                    return Err(format!("they are not alike: {:?}", shape(&after.sides[follows])));
                 }
-                if base_shape(&after, Side::Right) != shape(&before.sides.left) {
-                    return Err(format!("base is not left: {:?}", base_shape(&after, Side::Right)));
+                if base_shape(&after, follows) != shape(&before.sides[leads]) {
+                    return Err(format!(
+                        "the base is not what leads: {:?}",
+                        base_shape(&after, follows)
+                    ));
                 }
                 if before.sides.left == before.sides.right && !steps.is_empty() {
                     return Err("steps between equal sides: ".to_owned());
                 }
-                let second = decide(&rule, &after)?;
+                let second = decide(rule, &after)?;
                 if !trees::steps(&second).is_empty() {
                     return Err(format!("a second merge has steps: {second:?}"));
                 }
@@ -324,32 +332,39 @@ fn mirror_half_by_half() {
     report("mirror", &broken);
 }
 
-/// What the left has comes to the right; what only the right has stays; the left is not touched.
+/// What the leading side has comes to the other; what only that has stays; the leading one is not touched.
 #[test]
 fn copy_half_by_half() {
-    let rule = rule(Mode::Copy, Policy::KeepBoth);
+    let rules = Side::BOTH.map(|leader| Rule {
+        leader,
+        ..rule(Mode::Copy, Policy::KeepBoth)
+    });
     let broken: Vec<_> = (0..PARTS)
-        .filter_map(|part| {
+        .flat_map(|part| rules.iter().map(move |rule| (part, rule)))
+        .filter_map(|(part, rule)| {
+            let (leads, follows) = (rule.leader, rule.leader.other());
             let before = world(part, "a");
             let check = || {
-                let (after, decisions) = carry_out(&rule, &before)?;
+                let (after, decisions) = carry_out(rule, &before)?;
                 let steps = trees::steps(&decisions);
                 if steps
                     .iter()
-                    .any(|step| step.side == Side::Left || step.action == Action::Remove)
+                    .any(|step| step.side == leads || step.action == Action::Remove)
                 {
-                    return Err(format!("a step on the left or a removal: {decisions:?}"));
+                    return Err(format!(
+                        "a step on the side that leads or a removal: {decisions:?}"
+                    ));
                 }
-                let (left, had, has) = (
-                    shape(&before.sides.left),
-                    shape(&before.sides.right),
-                    shape(&after.sides.right),
+                let (leader, had, has) = (
+                    shape(&before.sides[leads]),
+                    shape(&before.sides[follows]),
+                    shape(&after.sides[follows]),
                 );
                 let stands = |shape: &BTreeMap<String, u8>, name: &str| {
                     let name = name.trim_end_matches('/');
                     shape.contains_key(name) || shape.contains_key(&format!("{name}/"))
                 };
-                for (name, letter) in &left {
+                for (name, letter) in &leader {
                     // What is of another kind there is not replaced, and nothing can be put below a file.
                     let bare = name.trim_end_matches('/');
                     let other_kind = if bare == name {
@@ -366,14 +381,14 @@ fn copy_half_by_half() {
                     }
                 }
                 for (name, letter) in &had {
-                    if !stands(&left, name) && has.get(name) != Some(letter) {
+                    if !stands(&leader, name) && has.get(name) != Some(letter) {
                         let above_is_leaf = name
                             .match_indices('/')
-                            .any(|(at, _)| left.contains_key(&name[..at]));
+                            .any(|(at, _)| leader.contains_key(&name[..at]));
                         return Err(format!("gone (leaf above: {above_is_leaf}) {name}: {has:?}"));
                     }
                 }
-                let second = decide(&rule, &after)?;
+                let second = decide(rule, &after)?;
                 if !trees::steps(&second).is_empty() {
                     return Err(format!("a second merge has steps: {second:?}"));
                 }

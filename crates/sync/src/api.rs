@@ -60,6 +60,8 @@ pub trait Merger: Send + Sync {
 pub struct Options {
     /// Which way changes travel.
     pub mode: Mode,
+    /// Where changes come from, when they travel one way.
+    pub leader: Side,
     /// Steps on these sides only: `push` writes to the right alone, `pull` to the left alone. Conflicts then wait.
     pub writes: Pair<bool>,
     /// Sides that would be written, but may not be: what waits for them is a problem.
@@ -104,6 +106,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mode: Mode::TwoWay,
+            leader: Side::Left,
             writes: Pair::new(true, true),
             barred: Pair::default(),
             policy: Policy::KeepBoth,

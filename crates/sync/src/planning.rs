@@ -55,6 +55,7 @@ pub fn rule(options: &Options, sides: &Pair<Arc<dyn Replica>>) -> Rule {
     let waits = !(options.writes.left && options.writes.right);
     Rule {
         mode: options.mode,
+        leader: options.leader,
         policy: if waits { Policy::Hold } else { options.policy },
         classes: classes(options, sides),
         skip_deletes: options.skip_deletes,
@@ -176,7 +177,7 @@ impl<'a> Planner<'a> {
 
     /// True when a move on the other side can be followed on this one.
     fn follows(&self, side: Side) -> bool {
-        let mirrored = self.options.mode == Mode::TwoWay || side == Side::Right;
+        let mirrored = self.options.mode == Mode::TwoWay || side != self.options.leader;
         mirrored && self.options.writes[side] && self.sides[side].profile().renames
     }
 

@@ -1,6 +1,6 @@
 //! `sync`, `push`, `pull` and `status`: one run of the merge.
 
-use syncline_model::{Pair, Result};
+use syncline_model::{Pair, Result, Side};
 use syncline_sync::{Exit, Stop};
 
 use super::{Done, Open, Show, open, plans, stopped};
@@ -75,6 +75,10 @@ async fn begun(
         "pull" => Pair::new(true, false),
         _ => options.writes,
     };
+    // A mirror or a copy that is pulled comes from the place.
+    if what == "pull" {
+        options.leader = Side::Right;
+    }
     if let Some(file) = &once.plan {
         // A plan names both roots, so what was made for it stays.
         world.begin(&open.opened)?;

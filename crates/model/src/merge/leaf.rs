@@ -37,7 +37,7 @@ impl Merge<'_> {
     /// On one side only.
     fn lone(&mut self, triple: &Triple, on: Side, out: &mut Vec<Decision>) {
         let Some(located) = &triple.now[on] else { return };
-        if self.rule.mode == Mode::Copy && on == Side::Right {
+        if self.rule.mode == Mode::Copy && on != self.rule.leader {
             return;
         }
         let seen = &located.seen;

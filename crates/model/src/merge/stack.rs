@@ -146,7 +146,7 @@ impl Merge<'_> {
         let against = leaf.as_ref().is_some_and(|leaf| leaf.entry(on.other()).is_some());
         if !against {
             self.forget_leaf(leaf, out);
-            if self.rule.mode == Mode::Copy && on == Side::Right {
+            if self.rule.mode == Mode::Copy && on != self.rule.leader {
                 return self.open(dir, None, State::Frozen);
             }
             match (known_here, known_there) {
@@ -225,7 +225,7 @@ impl Merge<'_> {
             winner: None,
         };
         let winner = match (self.rule.mode, self.rule.policy) {
-            (Mode::Mirror, _) => Some(Side::Left),
+            (Mode::Mirror, _) => Some(self.rule.leader),
             (Mode::Copy, _) | (_, Policy::Hold) => {
                 self.block(false);
                 self.kept_back.clear();

@@ -1,9 +1,9 @@
 //! Mirror, copy, push and pull.
 
-use syncline_model::{Mode, Pair};
+use syncline_model::{Mode, Pair, Side};
 use syncline_sync::{MaxDelete, Options};
 
-use crate::world::World;
+use crate::world::{World, rel};
 
 fn mode(mode: Mode) -> Options {
     Options {
@@ -39,6 +39,43 @@ fn s21_a_mirror_is_identical_afterwards_and_the_rest_is_in_the_trash() {
     }
     let again = world.run(&mode(Mode::Mirror));
     assert_eq!(again.report.run, None, "{again:?}");
+}
+
+/// What a pull that is to make identical does.
+#[test]
+fn s21_a_mirror_may_come_from_the_right() {
+    let world = World::synced(&[
+        ("edited", "1"),
+        ("removed", "1"),
+        ("d/moved", "some bytes"),
+        ("other", "1"),
+    ]);
+    world.left.write("edited", "a local edit");
+    world.left.write("other", "an edit elsewhere");
+    world.left.remove("removed");
+    world.left.rename("d/moved", "moved");
+    let pull = |only: &[&str]| Options {
+        leader: Side::Right,
+        writes: Pair::new(true, false),
+        only: only.iter().map(|path| rel(path)).collect(),
+        ..mode(Mode::Mirror)
+    };
+    let before = world.right.look();
+    let ran = world.run(&pull(&["edited", "removed"]));
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.left.read("edited"), b"1");
+    assert_eq!(world.left.read("removed"), b"1");
+    assert_eq!(world.left.read("other"), b"an edit elsewhere");
+    assert!(
+        world.trash().contains(&"left edited".to_owned()),
+        "{:?}",
+        world.trash()
+    );
+    let ran = world.run(&pull(&[]));
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    assert_eq!(world.right.look(), before, "the place was changed");
+    world.assert_equal();
+    assert_eq!(world.run(&pull(&[])).report.run, None);
 }
 
 #[test]
