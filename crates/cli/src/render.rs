@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
-use syncline_model::{Fault, RelPath, Side, Time};
+use syncline_model::{Fault, Pair, RelPath, Side, Time};
 use syncline_sync::{Exit, Monitor, OpenConflict, Report, RunInfo};
 
 mod json;
@@ -34,7 +34,7 @@ pub enum Item<'a> {
     /// A run of the log.
     Run(&'a RunInfo),
     /// A conflict that waits.
-    Conflict(&'a OpenConflict),
+    Conflict(&'a OpenConflict, &'a Pair<String>),
     /// Something in the trash.
     Trash(Removed<'a>),
     /// What `doctor` found.

@@ -43,6 +43,20 @@ fn s1_the_first_run_is_a_union() {
     assert_eq!(ended.events("conflict")[0]["why"], "edited");
     // It stays until settled.
     desk.ends(1, &["sync", "a", "b"]);
+    let waiting = desk.ends(0, &["conflicts", "--json"]).events("conflict");
+    assert_eq!(waiting.len(), 1);
+    // Enough to choose by: whose it is, when it was written, how large it is.
+    for side in ["left", "right"] {
+        let version = &waiting[0]["versions"][side];
+        assert_eq!((&version["size"], &version["kind"]), (&3.into(), &"file".into()));
+        assert!(
+            version["time"].is_string() && version["host"].is_string(),
+            "{version}"
+        );
+    }
+    // A dry run settles nothing.
+    desk.ends(0, &["resolve", "--all", "--keep", "newest", "-n"]);
+    assert_eq!((desk.tree("a"), desk.tree("b")), (left, right));
     assert_eq!(desk.ends(0, &["conflicts", "--json"]).events("conflict").len(), 1);
     desk.ends(0, &["resolve", "--all", "--keep", "newest"]);
     desk.ends(0, &["sync", "a", "b"]);

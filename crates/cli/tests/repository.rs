@@ -153,6 +153,39 @@ fn push_and_pull_do_their_part_of_the_same_merge() {
     );
 }
 
+/// Make identical, either way, all or some paths: what stood there goes to the trash.
+#[test]
+fn a_mirror_is_forced_by_push_and_by_pull() {
+    let office = office();
+    let desk = &office.desk;
+    for name in ["x", "y", "d/z"] {
+        desk.write(&format!("anna/{name}"), name);
+    }
+    desk.ends(0, &["-C", "anna", "init", "s3://team/p"]);
+    desk.ends(0, &["-C", "anna", "push"]);
+    let pushed = desk.tree("anna");
+    for name in ["x", "y"] {
+        desk.write(&format!("anna/{name}"), "a local edit");
+    }
+    desk.write("anna/new", "new");
+    desk.ends(0, &["-C", "anna", "pull", "y", "--mode", "mirror"]);
+    assert_eq!(desk.read("anna/y").as_deref(), Some("y"));
+    assert_eq!(desk.read("anna/x").as_deref(), Some("a local edit"));
+    desk.ends(0, &["-C", "anna", "pull", "--mode", "mirror"]);
+    assert_eq!(desk.tree("anna"), pushed);
+    desk.ends(0, &["-C", "anna", "restore", "y"]);
+    assert_eq!(desk.read("anna/y").as_deref(), Some("a local edit"));
+    desk.ends(0, &["clone", "s3://team/p", "ben"]);
+    desk.write("ben/x", "by Ben");
+    desk.ends(0, &["-C", "ben", "push"]);
+    desk.ends(0, &["-C", "anna", "push", "--mode", "mirror"]);
+    desk.ends(0, &["-C", "ben", "pull"]);
+    assert_eq!(
+        (desk.tree("ben"), desk.read("ben/x").as_deref()),
+        (desk.tree("anna"), Some("x"))
+    );
+}
+
 #[test]
 fn conflicts_wait_in_push_and_pull_and_are_settled_by_command() {
     let office = office();

@@ -178,6 +178,11 @@ impl Session {
             .as_secs_f64()
     }
 
+    /// The host that edits on each side are attributed to.
+    pub fn hosts(&self) -> Pair<String> {
+        Pair::each(|side| self.sides[side].profile().host.clone())
+    }
+
     /// Conflicts that wait to be settled.
     pub fn conflicts(&self) -> impl Iterator<Item = Result<OpenConflict>> + Send + use<> {
         self.base.conflicts()

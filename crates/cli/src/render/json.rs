@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-use syncline_model::{Action, Clash, Conflict, Fault, From as Origin, RelPath, Step, Time};
+use syncline_model::{Action, Clash, Conflict, Fault, From as Origin, RelPath, Side, Step, Time};
 use syncline_sync::{Event, Monitor};
 
 use super::{Ending, Face, Item, clean, is_risky, note_failure};
@@ -83,9 +83,19 @@ impl Face for Json {
                 "event": "run", "run": run.run, "time": time(run.time), "what": run.what,
                 "exit": run.exit.map(u8::from), "left": run.left, "right": run.right,
             }),
-            Item::Conflict(open) => {
+            Item::Conflict(open, hosts) => {
                 let mut value = conflict_value(&open.conflict);
                 value["run"] = json!(open.run);
+                let version = |side: Side| {
+                    open.conflict.sides[side].as_ref().map(|entry| {
+                        json!({
+                            "host": hosts[side], "kind": entry.kind(),
+                            "size": entry.content().map(|content| content.size),
+                            "time": entry.meta().and_then(|meta| meta.mtime).map(time),
+                        })
+                    })
+                };
+                value["versions"] = json!({"left": version(Side::Left), "right": version(Side::Right)});
                 value
             }
             Item::Trash(removed) => json!({

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use syncline_model::{Action, Clash, Conflict, Fault, From as Origin, Side, Step, Time};
+use syncline_model::{Action, Clash, Conflict, Entry, Fault, From as Origin, Side, Step, Time};
 use syncline_sync::{Counts, Event, Exit, Monitor, RunInfo};
 
 use super::{Check, Ending, Face, Item, Removed, clean, note_failure};
@@ -187,8 +187,13 @@ impl Face for Text {
     fn item(&self, item: &Item<'_>) {
         match item {
             Item::Run(run) => self.line(&run_line(run)),
-            Item::Conflict(open) => {
-                self.line(&format!("{}  (run {})", conflict_words(&open.conflict), open.run))
+            Item::Conflict(open, hosts) => {
+                self.line(&format!("{}  (run {})", conflict_words(&open.conflict), open.run));
+                for side in Side::BOTH {
+                    if let Some(entry) = &open.conflict.sides[side] {
+                        self.line(&version_line(side, &hosts[side], entry));
+                    }
+                }
             }
             Item::Trash(removed) => self.line(&removed_line(removed)),
             Item::Check(check) => self.check(check),
@@ -271,6 +276,21 @@ fn conflict_words(conflict: &Conflict) -> String {
         }
     }
     words
+}
+
+/// One side's version of what is in conflict, so that two can be compared.
+fn version_line(side: Side, host: &str, entry: &Entry) -> String {
+    let mtime = entry.meta().and_then(|meta| meta.mtime);
+    let size = entry
+        .content()
+        .map(|content| HumanBytes(content.size).to_string());
+    format!(
+        "  {:<5}  {}  {:>10}  {}  {host}",
+        side.name(),
+        mtime.map_or_else(|| "-".into(), time),
+        size.unwrap_or_default(),
+        entry.kind(),
+    )
 }
 
 fn run_line(run: &RunInfo) -> String {

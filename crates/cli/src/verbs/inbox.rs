@@ -14,8 +14,9 @@ use crate::render::{Face, Item};
 pub async fn conflicts(world: &World, which: &Which, face: &dyn Face) -> Result<Done> {
     let open = open_known(world, which, &Once::default(), true, face).await?;
     let mut waiting = 0;
+    let hosts = open.session.hosts();
     for conflict in open.session.conflicts() {
-        face.item(&Item::Conflict(&conflict?));
+        face.item(&Item::Conflict(&conflict?, &hosts));
         waiting += 1;
     }
     if waiting == 0 {

@@ -44,6 +44,32 @@ fn s30_links_are_kept_and_never_followed() {
     world.assert_settled();
 }
 
+/// What a link leads to is carried in its place; what the other side makes of that is not written through the link, and said so.
+#[test]
+fn s30_nothing_is_written_through_a_link_that_is_followed() {
+    let world = World::new();
+    world.left.write("d/file", "1");
+    world.left.symlink("d/file", "alias");
+    let options = Options {
+        links: syncline_model::replica::Links::Follow,
+        ..Options::default()
+    };
+    assert_eq!(world.run(&options).exit(), 0);
+    assert_eq!(world.right.look()[&b"alias"[..]].what, What::File(b"1".to_vec()));
+    world.left.write("d/file", "2");
+    assert_eq!(world.run(&options).exit(), 0);
+    assert_eq!(world.right.read("alias"), b"2");
+    world.right.write("alias", "edited over there");
+    for _ in 0..2 {
+        let ran = world.run(&options);
+        assert_eq!(ran.exit(), 2, "{ran:?}");
+        let told = |problem: &syncline_model::Problem| problem.message.contains("through a link");
+        assert!(ran.said.problems.iter().any(told), "{ran:?}");
+        assert_eq!(world.left.read("d/file"), b"2");
+        assert_eq!(world.right.read("alias"), b"edited over there");
+    }
+}
+
 #[test]
 fn s30_pipes_and_devices_are_made_anew() {
     let world = World::new();

@@ -178,6 +178,12 @@ impl<D: Disk> LocalEdit<D> {
         if self.routes.shifted.still(old, &stat, fs) || syncline_model::zoo::on("target-not-looked-at") {
             return Ok(stat);
         }
+        if stat.kind == Node::Link && !matches!(old.entry, Entry::Link(..)) {
+            let what = "a link stands there, and nothing is changed through a link";
+            return Err(Fault::new(Kind::Unsupported, what, &at.path).hint(
+                "where links are followed, make the change in what it points to; else the next run decides anew",
+            ));
+        }
         Err(changed("it was changed since it was looked at", &at.path))
     }
 
