@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the figures of a simulation are printed")]
 
+mod office;
 mod user;
 mod world;
 
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Met, World};
 
 const SEEDS: u64 = 2000;
+const OFFICES: u64 = 500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -226,4 +228,48 @@ fn s14_s23_a_directory_rename_killed_anywhere_ends_without_a_conflict() {
         kills[0] > 50 && kills[1] > 5,
         "{kills:?} kills: nothing was proved"
     );
+}
+
+/// Two people and a bucket, over which a third one writes too.
+#[test]
+fn s23_b1_people_with_one_bucket_lose_nothing_whatever_ends_their_runs() {
+    let met = Mutex::new(office::Met::default());
+    over(0..seeds(OFFICES), |seed| {
+        let mut office = office::Office::new(seed);
+        let lived = office.live();
+        met.lock().expect("no panic here").join(&office.met);
+        let again = seed % 100 == 0 && lived.is_ok();
+        if again && office::Office::new(seed).live() != lived {
+            return Err("the same seed came to something else".into());
+        }
+        lived
+            .map(|_| [0])
+            .map_err(|why| format!("{why}\n{}", office.story().join("\n")))
+    });
+    let met = met.into_inner().expect("no panic here");
+    println!("{met:#?}");
+    if !few() {
+        let counts = [
+            met.kills_at_store,
+            met.kills - met.kills_at_store,
+            met.power_cuts,
+            met.conflicts,
+            met.intruded,
+        ];
+        assert!(counts.iter().all(|count| *count > 20), "nothing was proved");
+        for kind in [
+            "Busy",
+            "Lost",
+            "Unanswered",
+            "Cut",
+            "Garbled",
+            "Conflict",
+            "ListBroken",
+        ] {
+            assert!(
+                met.faults.contains_key(kind),
+                "no fault {kind}: nothing was proved"
+            );
+        }
+    }
 }

@@ -136,7 +136,7 @@ impl User {
     }
 
     /// A fresh content, owed from now on.
-    fn fresh(&self, dice: &SeededDice, size: Option<usize>) -> Vec<u8> {
+    pub fn fresh(&self, dice: &SeededDice, size: Option<usize>) -> Vec<u8> {
         let mut oracle = self.oracle();
         oracle.next += 1;
         let number = oracle.next;

@@ -62,11 +62,11 @@ impl Met {
 }
 
 /// The session's table dies with its process, and may be where it dies.
-struct Mortal {
-    table: MemTable,
-    disk: SimDisk,
+pub struct Mortal {
+    pub table: MemTable,
+    pub disk: SimDisk,
     /// Writes until the process is killed at one; negative: never.
-    kill_in: Arc<AtomicI64>,
+    pub kill_in: Arc<AtomicI64>,
 }
 
 impl Mortal {
