@@ -173,7 +173,9 @@ impl Execution<'_> {
         };
         let seen = step.source.as_ref().and_then(|source| ctime(&source.seen.tag));
         let was = finished.applied.was.as_ref().and_then(ctime);
-        let moved = matches!(step.change.from, Some(From::Move(_) | From::Exchange(_)));
+        // What is put into a directory changes its time too.
+        let file = step.change.new.as_ref().is_some_and(|new| !new.is_dir());
+        let moved = file && matches!(step.change.from, Some(From::Move(_) | From::Exchange(_)));
         more && moved && seen.zip(was).is_some_and(|(seen, was)| seen != was)
     }
 
