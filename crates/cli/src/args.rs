@@ -294,6 +294,9 @@ pub struct LeaveVerb {
 pub struct ApplyVerb {
     /// The plan ("-": standard input)
     pub file: PathBuf,
+    /// Most removals and overwrites on a side: N, N% or none; else what the plan was made with
+    #[arg(allow_hyphen_values = true, long, value_name = "N|N%|none")]
+    pub max_delete: Option<Brake>,
     #[command(flatten)]
     pub act: ActArgs,
 }

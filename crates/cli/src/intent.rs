@@ -12,7 +12,7 @@ use syncline_sync::Keep;
 use crate::args::{self, ConfigWhat, FilterArg, RuleArgs, RunArgs, Shared, TrashWhat, Typed, Verb};
 use crate::kept::Kept;
 use crate::place::shown;
-use crate::values::Rate;
+use crate::values::{Brake, Rate};
 
 /// What is to be done, and in which surroundings.
 #[derive(Debug)]
@@ -152,6 +152,8 @@ pub struct Once {
     pub jobs: Option<u16>,
     /// Bytes a second, where the verb has no rules.
     pub bandwidth: Option<Rate>,
+    /// The brake, where the verb has no rules.
+    pub max_delete: Option<Brake>,
 }
 
 /// The environment, read once.
@@ -262,7 +264,10 @@ fn act(verb: Verb, filters: Vec<FilterArg>, base: &Path) -> Result<Act> {
         },
         Verb::Apply(verb) => Act::Apply {
             file: file(verb.file, base),
-            once: acting(verb.act),
+            once: Once {
+                max_delete: verb.max_delete,
+                ..acting(verb.act)
+            },
         },
         Verb::Conflicts(of) => Act::Conflicts { which: which(of) },
         Verb::Resolve(verb) => Act::Resolve {

@@ -105,6 +105,16 @@ impl World {
                     held.places.push(place);
                     held.meters.push(meter);
                 }
+                // Who only looks makes no directory for it.
+                Err(fault)
+                    if goes
+                        && number == 0
+                        && how.look_only
+                        && fault.is(Kind::NotFound)
+                        && is_local(self, text) =>
+                {
+                    held.goes = false;
+                }
                 // Where only old trash lies does not stop a sync.
                 Err(_) if !wanted => {}
                 Err(fault) if goes && number == 0 => return Err(of_option("--trash")(fault)),
@@ -137,6 +147,12 @@ impl World {
             }
         }
     }
+}
+
+fn is_local(world: &World, text: &str) -> bool {
+    world
+        .place(text.as_ref())
+        .is_ok_and(|place| place.dir().is_some())
 }
 
 /// Trash that lay within a place would be synced itself.

@@ -142,11 +142,16 @@ impl Open {
         options.soft_limit = once.soft_limit;
         options.hard_limit = once.hard_limit;
         options.quiet_if_locked = once.quiet_if_locked;
-        options.jobs = once
-            .jobs
-            .or(self.kept.jobs)
-            .map_or_else(|| self.jobs(), usize::from);
+        options.jobs = self.copies(once);
+        options.trash_place.clone_from(&self.kept.trash);
         Ok(options)
+    }
+
+    /// Copies at once.
+    fn copies(&self, once: &Once) -> usize {
+        once.jobs
+            .or(self.kept.jobs)
+            .map_or_else(|| self.jobs(), usize::from)
     }
 
     /// Copies at once when nobody said: a disk keeps the cores busy and one more; a service is waited for.
@@ -164,6 +169,11 @@ impl Open {
 /// Opens the session that `meant` names.
 async fn open(world: &World, meant: Meant, typed: Kept, how: How) -> Result<Open, Shut> {
     let kept = meant.kept(typed, world)?;
+    open_with(world, meant, kept, how).await
+}
+
+/// Opens the session that `meant` names, with these options and no others.
+async fn open_with(world: &World, meant: Meant, kept: Kept, how: How) -> Result<Open, Shut> {
     let how = How {
         bandwidth: how.bandwidth.or(kept.bandwidth.map(|rate| rate.0)),
         trash: kept.trash.clone(),

@@ -299,7 +299,7 @@ fn a_plan_is_carried_out_as_written_or_not_at_all() {
     let header: serde_json::Value = serde_json::from_str(plan.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&header["event"], &header["version"]),
-        (&json!("plan"), &json!(2))
+        (&json!("plan"), &json!(3))
     );
     assert_eq!(header["left"], desk.path("a").to_str().unwrap());
     desk.write("plan.jsonl", &plan);

@@ -417,3 +417,69 @@ fn leave_takes_the_marker_of_a_bucket_away_with_the_last_who_knows_it() {
     assert_eq!(desk.tree("new"), desk.tree("ben"));
     assert!(desk.path("new/link").is_symlink());
 }
+
+#[test]
+fn s22_a_plan_carries_what_its_repository_keeps() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "first");
+    desk.ends(
+        0,
+        &[
+            "init",
+            "s3://team/public",
+            "anna",
+            "--trash",
+            "s3://team/private",
+            "--no-mode",
+        ],
+    );
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.write("anna/x", "second");
+    desk.ends(0, &["-C", "anna", "sync", "--plan", "../p"]);
+    desk.ends(0, &["apply", "p"]);
+    desk.ends(0, &["clone", "s3://team/private", "bin"]);
+    let bin = desk.tree("bin");
+    let displaced = |(path, held): (&String, &String)| path.ends_with("/x") && held == "first";
+    assert!(bin.iter().any(displaced), "{bin:?}");
+    let again = desk.ends(0, &["-C", "anna", "sync", "--json"]);
+    assert!(again.events("step").is_empty(), "{}", again.out);
+    let plan = desk.read("p").unwrap();
+    assert!(plan.contains("s3://team/private"), "{plan}");
+    for secret in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        let secret = desk.variable(secret);
+        assert!(!plan.contains(&secret), "{plan}");
+    }
+    desk.ends(0, &["-C", "anna", "undo"]);
+    assert_eq!(desk.read("anna/x").as_deref(), Some("second"));
+    desk.ends(0, &["clone", "s3://team/public", "ben"]);
+    assert_eq!(desk.read("ben/x").as_deref(), Some("first"));
+}
+
+#[test]
+fn s22_a_plan_of_push_or_pull_does_its_part_alone() {
+    let office = office();
+    let desk = &office.desk;
+    desk.write("anna/x", "x");
+    desk.ends(0, &["-C", "anna", "init", "s3://team"]);
+    desk.ends(0, &["-C", "anna", "sync"]);
+    desk.ends(0, &["clone", "s3://team", "ben"]);
+    desk.write("ben/from-ben", "ben");
+    desk.ends(0, &["-C", "ben", "push"]);
+    desk.write("anna/from-anna", "anna");
+    let shown = desk.ends(0, &["-C", "anna", "push", "-n", "--json"]);
+    desk.ends(0, &["-C", "anna", "push", "--plan", "../p"]);
+    let done = desk.ends(0, &["apply", "p", "--json"]);
+    let paths = |ended: &support::Ended| {
+        ended
+            .events("step")
+            .iter()
+            .map(|step| step["path"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&done), [json!("from-anna")]);
+    assert_eq!(paths(&shown), paths(&done));
+    assert_eq!(desk.read("anna/from-ben"), None);
+    desk.ends(0, &["-C", "anna", "pull"]);
+    assert_eq!(desk.read("anna/from-ben").as_deref(), Some("ben"));
+}

@@ -98,8 +98,10 @@ fn s26_a_place_that_may_only_be_read_is_said_once() {
         desk.write(&format!("a/d/{n}"), "new");
     }
     desk.remove("a/gone");
+    let shown = desk.ends(2, &["sync", "a", "small/b", "-n"]);
     let ended = desk.ends(2, &["sync", "a", "small/b"]);
     let said = problems(&ended.err);
+    assert_eq!(problems(&shown.err), said, "what is shown is what is done");
     assert_eq!(said.len(), 1, "{}", ended.err);
     assert!(
         said[0].contains("may not be written") && said[0].contains("20 files and 2 other changes wait"),

@@ -51,7 +51,8 @@ pub struct EditOptions {
 }
 
 /// When what was done survives a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Durability {
     /// After each [`Edit::flush`].
     Batch,

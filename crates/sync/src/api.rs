@@ -84,6 +84,8 @@ pub struct Options {
     pub skip_deletes: Pair<bool>,
     /// Keep what is displaced.
     pub trash: bool,
+    /// Where it is kept if not at the sides themselves, in the words of who opened them; plans carry it, nothing else reads it.
+    pub trash_place: Option<String>,
     /// When done means durable.
     pub durability: Durability,
     /// What becomes of symlinks.
@@ -118,6 +120,7 @@ impl Default for Options {
             accept: None,
             skip_deletes: Pair::default(),
             trash: true,
+            trash_place: None,
             durability: Durability::Batch,
             links: Links::Keep,
             classes: Classes::default(),
@@ -146,6 +149,8 @@ pub enum Event<'a> {
     },
     /// A step of the plan (dry run), or one that is done.
     Step(&'a Step),
+    /// A step that would be done if it were not for a brake; said where steps are only shown.
+    Waits(&'a Step),
     /// Bytes copied since the last such event.
     Copied(u64),
     /// A conflict.

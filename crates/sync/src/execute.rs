@@ -8,6 +8,7 @@
 
 mod copying;
 mod finish;
+mod gate;
 mod hands;
 mod links;
 mod moved;
@@ -31,12 +32,13 @@ use crate::rows::Base;
 use crate::shelf::Sort;
 use crate::spill::{Spill, Spilt};
 use crate::trust::Trust;
-use room::{Unmade, Waiting};
+use room::Unmade;
 use times::Touched;
 
+pub use gate::Gate;
 pub use hands::Hands;
 pub(crate) use moved::Renamed;
-pub use room::Room;
+pub use room::{Room, Waiting, not_writable};
 
 use finish::Finished;
 use hands::{apply, stage};
@@ -44,15 +46,6 @@ use hands::{apply, stage};
 /// Most steps in one batch, and most bytes.
 const BATCH_STEPS: usize = 8192;
 const BATCH_BYTES: u64 = 1 << 30;
-
-/// What waits for a person on one side.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Held {
-    /// Removals.
-    pub removals: bool,
-    /// Replaced content.
-    pub overwrites: bool,
-}
 
 /// One run's execution.
 pub struct Execution<'a> {
@@ -64,8 +57,8 @@ pub struct Execution<'a> {
     pub(crate) base: &'a Base,
     pub(crate) journal: Journal,
     pub(crate) trust: Trust,
-    /// What waits for a person on each side.
-    pub(crate) held: Pair<Held>,
+    /// What waits, for a person or for what waits itself.
+    pub(crate) gate: Gate,
     /// Bytes that went to each side's trash.
     pub(crate) trashed: Pair<u64>,
     pub(crate) counts: Pair<Counts>,
@@ -81,8 +74,6 @@ pub struct Execution<'a> {
     touched: Touched,
     /// Names in the base that became others in this run, in order.
     renamed: Renamed,
-    /// New names of directories that did not move: nothing can be done below them.
-    unmoved: Vec<RelPath>,
     /// Directories that could not be made for want of room.
     unmade: Unmade,
     /// What of attributes both sides hold: what the base says was seen through these.
@@ -93,8 +84,6 @@ pub struct Execution<'a> {
     devices: Pair<Option<(RelPath, u64)>>,
     /// The tag of what was made last, when it proves something.
     made: Option<Tag>,
-    /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
-    blocked: HashSet<(Side, RelPath)>,
     /// What must stay where it is: it was to be copied on its own side and was not, or moved and is no longer what was looked at.
     staying: HashSet<(Side, RelPath)>,
 }
@@ -160,7 +149,7 @@ impl<'a> Execution<'a> {
             base,
             journal,
             trust,
-            held: Pair::default(),
+            gate: Gate::open(options.writes),
             trashed: Pair::default(),
             counts: Pair::default(),
             problems: 0,
@@ -171,12 +160,10 @@ impl<'a> Execution<'a> {
             failed: Spill::new(base, Spilt::Failed),
             touched: Touched::new(touched),
             renamed: Renamed::default(),
-            unmoved: Vec::new(),
             unmade: Unmade::new(),
             waiting: Pair::default(),
             devices: Pair::default(),
             made: None,
-            blocked: HashSet::new(),
             staying: HashSet::new(),
         }
     }
@@ -184,7 +171,7 @@ impl<'a> Execution<'a> {
     /// Does all of it, as far as it goes.
     pub async fn run(&mut self, mut plan: Plan) -> Result<()> {
         self.parts = std::mem::take(&mut plan.parts);
-        self.unmoved.append(&mut plan.broken);
+        self.gate.unmoved(&mut plan.broken);
         self.behind(&mut plan).await?;
         for phase in [
             Phase::Aside,
@@ -242,13 +229,6 @@ impl<'a> Execution<'a> {
         self.in_order(jobs).await
     }
 
-    /// True when something waits for a person.
-    pub fn brakes(&self) -> bool {
-        Side::BOTH
-            .iter()
-            .any(|&side| self.held[side].removals || self.held[side].overwrites)
-    }
-
     /// True when nothing new may be begun.
     fn over(&self) -> bool {
         self.stop.soft()
@@ -284,12 +264,11 @@ impl<'a> Execution<'a> {
             self.stopped |= !within && self.over();
             if self.stopped
                 || self.waits_for_room(&step)
-                || self.waits(&step)
-                || self.below_unmoved(&item.slot)
+                || self.gate.waits(phase, &item.slot, &step)
                 || self.ousts(&step)
             {
                 if phase < Phase::OwnCopy {
-                    self.leave(&step);
+                    self.gate.leave(&step);
                 }
                 self.failed.put(item.slot.as_bytes(), &())?;
                 continue;
@@ -298,17 +277,6 @@ impl<'a> Execution<'a> {
             jobs.push(Job::new(item, step));
         }
         Ok((!jobs.is_empty()).then_some(jobs))
-    }
-
-    /// Steps that this run leaves alone: on a side that it may not write, or held by the brake.
-    fn waits(&self, step: &Step) -> bool {
-        let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
-        let held = match step.action {
-            Action::Remove => self.held[step.side].removals,
-            Action::Update => old_leaf && self.held[step.side].overwrites,
-            _ => false,
-        };
-        held || !self.options.writes[step.side]
     }
 
     /// One after another: each may need the one before.
@@ -320,22 +288,22 @@ impl<'a> Execution<'a> {
             // A local tree never waits: without this no time limit would be looked at in between.
             tokio::task::yield_now().await;
             if self.waits_for_room(&job.step)
-                || self.below_unmoved(&job.item.slot)
-                || self.is_blocked(&job.step)
+                || self.gate.below_unmoved(&job.item.slot)
+                || self.gate.is_blocked(&job.step)
             {
-                self.leave(&job.step);
+                self.gate.leave(&job.step);
                 self.failed.put(job.item.slot.as_bytes(), &())?;
                 continue;
             }
             let applied = apply(&self.hands, &job.step, None).await;
             if applied.is_err() {
-                self.leave(&job.step);
+                self.gate.leave(&job.step);
             }
             done.extend(self.outcome(job, applied)?);
         }
         for finished in &mut done {
             let step = &finished.job.step;
-            finished.half = circle(step).is_some() && self.is_blocked(step);
+            finished.half = circle(step).is_some() && self.gate.is_blocked(step);
         }
         self.commit(done).await
     }
@@ -388,7 +356,10 @@ impl<'a> Execution<'a> {
         let mut rows = Vec::new();
         while let Some((_, item)) = plan.next_of(Phase::Agreed)? {
             let Some((row, was)) = item.sole else { continue };
-            if self.detached || self.below_unmoved(&item.slot) || self.failed.has(item.slot.as_bytes())? {
+            if self.detached
+                || self.gate.below_unmoved(&item.slot)
+                || self.failed.has(item.slot.as_bytes())?
+            {
                 continue;
             }
             let row =

@@ -1,10 +1,11 @@
 //! The guard and the retention of trash, asked about real replicas.
 
-use syncline_model::guard::{Health, Limits, PlanSummary, Reason, Verdict, examine, guard};
+use syncline_model::guard::{Health, Limits, PlanSummary, Reason, Verdict, brakes, examine, guard};
 use syncline_model::retain::{Kept, TrashRule, retain};
 use syncline_model::{Identity, Kind, Pair, Result, Side};
 
 use crate::api::{Event, Monitor, Options};
+use crate::plan::Tally;
 use crate::planning::Planned;
 use crate::scan::Seenings;
 use crate::session::Session;
@@ -58,12 +59,20 @@ impl Session {
         if !options.only.is_empty() {
             Side::BOTH.iter().for_each(|&side| health[side].empty = false);
         }
-        let plan = Pair::each(|side| PlanSummary {
-            files: planned.seen[side].leaves,
-            removals: planned.draft.tally[side].removals,
-            overwrites: planned.draft.tally[side].overwrites,
-        });
+        let files = Pair::each(|side| planned.seen[side].leaves);
+        let plan = summaries(&files, &planned.draft.tally);
         Ok(guard(&health, &plan, &limits(options)))
+    }
+
+    /// What a plan that was written may do, of so many files that were seen when it was made.
+    pub(crate) fn brakes_of(&self, files: &Pair<u64>, tally: &Pair<Tally>, options: &Options) -> Verdict {
+        let labels = Pair::each(|side| &self.sides[side].profile().label);
+        let held = brakes(&labels, &summaries(files, tally), &limits(options));
+        if held.is_empty() {
+            Verdict::Go
+        } else {
+            Verdict::Brake(held)
+        }
     }
 
     fn health(&self, known: &Answers, found: &Answers, seen: &Pair<Seenings>) -> Result<Pair<Health>> {
@@ -137,6 +146,14 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn summaries(files: &Pair<u64>, tally: &Pair<Tally>) -> Pair<PlanSummary> {
+    Pair::each(|side| PlanSummary {
+        files: files[side],
+        removals: tally[side].removals,
+        overwrites: tally[side].overwrites.saturating_sub(tally[side].spared),
+    })
 }
 
 fn limits(options: &Options) -> Limits {

@@ -18,6 +18,8 @@ use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop
 use crate::execute::Execution;
 use crate::journal::{self, Done, Record};
 use crate::plan::Draft;
+use crate::session::carried::Work;
+use crate::session::told::tell;
 use crate::session::{Begun, Session};
 use crate::showing::Deed;
 use crate::trust::Trust;
@@ -227,7 +229,9 @@ impl Session {
             settled.push(open.conflict.path.clone());
         }
         if options.dry_run {
-            return self.show(&begun, draft, &Verdict::Go, monitor);
+            tell(&draft, monitor)?;
+            let work = Work::of(draft, Trust::default(), &self.base)?;
+            return self.show(&begun, work, &Verdict::Go, options, monitor);
         }
         let mut execution = self
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)

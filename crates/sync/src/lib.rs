@@ -29,6 +29,7 @@ pub mod shelf;
 mod showing;
 mod spelling;
 mod spill;
+mod terms;
 mod trash;
 mod trust;
 

@@ -46,6 +46,27 @@ pub struct Tally {
     pub removals: u64,
     /// Files whose content is replaced.
     pub overwrites: u64,
+    /// Such files whose version stays beside the other.
+    pub spared: u64,
+}
+
+impl Tally {
+    /// Counts one step.
+    pub fn add(&mut self, step: &Step) {
+        self.counts.add(step.action, copied(step));
+        let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
+        self.times += u64::from(step.action == Action::Times);
+        self.removals += u64::from(step.action == Action::Remove && old_leaf);
+        self.overwrites += u64::from(step.action == Action::Update && old_leaf);
+    }
+}
+
+/// Whose version stays beside the other is not overwritten.
+pub fn spare(tally: &mut Pair<Tally>, conflict: &Conflict) {
+    let stays = conflict.clash == Clash::Edited && conflict.kept.len() > 1;
+    if let Some(winner) = conflict.winner.filter(|_| stays) {
+        tally[winner.other()].spared += 1;
+    }
 }
 
 /// A plan as it grows.
@@ -121,7 +142,10 @@ impl<'a> Draft<'a> {
     /// Adds what was decided.
     pub fn add(&mut self, decision: Decision) -> Result<()> {
         match decision {
-            Decision::Conflict(conflict) => self.conflict(&conflict)?,
+            Decision::Conflict(conflict) => {
+                spare(&mut self.tally, &conflict);
+                self.conflicts.add(&conflict)?;
+            }
             Decision::Problem(problem) => self.problems.push(problem),
             Decision::Yielded { path, side } => self.yielded.push((path, side)),
             Decision::Tied(path) => {
@@ -133,18 +157,6 @@ impl<'a> Draft<'a> {
             Decision::Settle(settle) => self.settle(*settle)?,
         }
         Ok(())
-    }
-
-    /// Whose version stays beside the other is not overwritten.
-    fn conflict(&mut self, conflict: &Conflict) -> Result<()> {
-        if let Some(winner) = conflict
-            .winner
-            .filter(|_| conflict.clash == Clash::Edited && conflict.kept.len() > 1)
-        {
-            let overwrites = &mut self.tally[winner.other()].overwrites;
-            *overwrites = overwrites.saturating_sub(1);
-        }
-        self.conflicts.add(conflict)
     }
 
     /// True when attributes are to be set on, or taken from, a file that this plan sets under another name of it: what holds
@@ -182,17 +194,7 @@ impl<'a> Draft<'a> {
         }
         self.shifted |= settle.steps.is_empty() && self.shifts(&settle)?;
         for step in &settle.steps {
-            let tally = &mut self.tally[step.side];
-            let copied = if step.source.is_some() && step.action != Action::Move {
-                size(step)
-            } else {
-                0
-            };
-            tally.counts.add(step.action, copied);
-            let old_leaf = step.change.old.as_ref().is_some_and(|old| !old.entry.is_dir());
-            tally.times += u64::from(step.action == Action::Times);
-            tally.removals += u64::from(step.action == Action::Remove && old_leaf);
-            tally.overwrites += u64::from(step.action == Action::Update && old_leaf);
+            self.tally[step.side].add(step);
         }
         if self.links.is_some() {
             self.note_member(&settle)?;
@@ -364,6 +366,15 @@ pub fn size(step: &Step) -> u64 {
     step.change.new.as_ref().map_or(0, Entry::size)
 }
 
+/// Bytes of content that a step brings to its side.
+pub fn copied(step: &Step) -> u64 {
+    if step.source.is_some() && step.action != Action::Move {
+        size(step)
+    } else {
+        0
+    }
+}
+
 /// A complete plan, read once from first to last.
 pub struct Plan {
     rows: Rows,
@@ -392,12 +403,12 @@ impl Plan {
     }
 
     /// A plan whose rows come from elsewhere.
-    pub fn of(rows: Rows, parts: std::collections::HashMap<Slot, Settle>) -> Self {
+    pub fn of(rows: Rows, parts: std::collections::HashMap<Slot, Settle>, broken: Vec<RelPath>) -> Self {
         Self {
             rows,
             ahead: None,
             parts,
-            broken: Vec::new(),
+            broken,
         }
     }
 
@@ -418,8 +429,14 @@ impl Plan {
     }
 }
 
+/// The phase that a row lies in, by its key.
+pub fn phase_of(key: &[u8]) -> Phase {
+    let number = key.first().map_or(usize::MAX, |&byte| usize::from(byte));
+    Phase::ALL[number.min(Phase::ALL.len() - 1)]
+}
+
 fn read(key: &[u8], value: &[u8]) -> Result<(Phase, u64, Item)> {
-    let phase = Phase::ALL[usize::from(key[0]).min(Phase::ALL.len() - 1)];
+    let phase = phase_of(key);
     let group = if phase == Phase::Link {
         key[2..10].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
     } else {

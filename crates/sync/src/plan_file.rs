@@ -13,21 +13,23 @@ use syncline_model::{
 use crate::plan::Item;
 
 /// Version of the format.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Bytes as text where they are UTF-8.
-fn text(bytes: &[u8]) -> Value {
+pub fn text(bytes: &[u8]) -> Value {
     std::str::from_utf8(bytes).map_or_else(|_| json!({"bytes": STANDARD.encode(bytes)}), |text| json!(text))
 }
 
-fn bytes(value: &Value) -> Option<Vec<u8>> {
+/// Reads them back.
+pub fn bytes(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::String(text) => Some(text.clone().into_bytes()),
         other => STANDARD.decode(other.get("bytes")?.as_str()?).ok(),
     }
 }
 
-fn path(value: &Value) -> Option<RelPath> {
+/// Reads a path back.
+pub fn path(value: &Value) -> Option<RelPath> {
     RelPath::new(bytes(value)?).ok()
 }
 
@@ -303,8 +305,9 @@ fn to_place(value: &Value) -> Option<Was> {
     })
 }
 
-/// One line for one row of a plan; `key` is its place in the order.
-pub fn line(key: &[u8], item: &Item) -> Value {
+/// One line for one row of a plan; `key` is its place in the order. That it waits is said to who reads it; whoever carries the plan out
+/// judges anew.
+pub fn line(key: &[u8], item: &Item, waits: bool) -> Value {
     let mut out = Map::new();
     out.insert(
         "event".into(),
@@ -321,6 +324,9 @@ pub fn line(key: &[u8], item: &Item) -> Value {
         out.insert("row".into(), agreed.as_ref().map_or(Value::Null, row));
         was.iter()
             .for_each(|was| drop(out.insert("was".into(), place(was))));
+    }
+    if waits {
+        out.insert("waits".into(), json!(true));
     }
     out.insert("key".into(), json!(STANDARD.encode(key)));
     Value::Object(out)

@@ -5,27 +5,45 @@ use std::io::{BufRead, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use syncline_model::guard::Verdict;
-use syncline_model::{Fault, Kind, Pair, Result, Settle, Side, Slot};
+use syncline_model::replica::Links;
+use syncline_model::{Fault, Kind, Pair, RelPath, Result, Settle, Side, Slot, Time};
 
 use crate::api::{Event, Monitor, Options, Report, Stop};
 use crate::conflicts::Met;
 use crate::guarding::Answers;
-use crate::plan::Plan;
-use crate::plan_file::{VERSION, bad_line, line, parse, part, to_part};
-use crate::planning::Planner;
+use crate::plan::{Plan, Tally, phase_of, spare};
+use crate::plan_file::{VERSION, bad_line, line, parse, part, path, text, to_part};
+use crate::planning::{Planned, Planner, classes, scope};
 use crate::rows::{decode, encode};
 use crate::session::Session;
+use crate::session::carried::Work;
+use crate::session::told::{Preview, tell, texts};
 use crate::shelf::Sort;
+use crate::terms::Terms;
 use crate::trust::Trust;
 
-/// What a plan file says.
+/// What a plan file says after its header.
 struct Read {
     rows: Box<dyn Sort>,
     parts: HashMap<Slot, Settle>,
+    unmoved: Vec<RelPath>,
     conflicts: Met,
-    writes: Pair<bool>,
+    tally: Pair<Tally>,
+    any: bool,
+}
+
+/// What its header says.
+#[derive(Deserialize)]
+struct Header {
+    identities: Answers,
+    /// Files seen on each side: what a brake judges by.
+    files: Pair<u64>,
+    /// When each side was looked at, by its own clock.
+    began: Pair<Option<Time>>,
+    options: Terms,
 }
 
 impl Session {
@@ -36,7 +54,19 @@ impl Session {
         monitor: &dyn Monitor,
         out: &mut (dyn Write + Send),
     ) -> Result<Report> {
+        self.limited(options, self.write_within(options, monitor, out))
+            .await
+    }
+
+    async fn write_within(
+        &self,
+        options: &Options,
+        monitor: &dyn Monitor,
+        out: &mut (dyn Write + Send),
+    ) -> Result<Report> {
         let begun = self.begin()?;
+        let terms = Terms::of(options);
+        let options = &self.writable(options, monitor);
         let known = self.base.remembered()?.identity;
         let before = self.answers(&known).await?;
         let strangers = self.strangers(&known, &before, options)?;
@@ -44,13 +74,12 @@ impl Session {
             return Ok(self.refused(&begun, strangers));
         }
         self.recover().await?;
-        let (env, sides, base, shelf) = (&self.env, &self.sides, &self.base, &*self.shelf);
-        let stop = Stop::default();
+        let (stop, base) = (Stop::default(), self.base_for(options));
         let planner = Planner {
-            env,
-            sides,
-            base,
-            shelf,
+            env: &self.env,
+            sides: &self.sides,
+            base: &base,
+            shelf: &*self.shelf,
             options,
             monitor,
             stop: &stop,
@@ -60,10 +89,15 @@ impl Session {
         if let Verdict::Refuse(reasons) = verdict {
             return Ok(self.refused(&begun, reasons));
         }
-        self.tell_plan(&planned.draft, monitor)?;
-        let report = self.would_do(&begun, &planned.draft, &verdict);
-        put(out, &self.header(&before, options))?;
-        for conflict in planned.draft.conflicts.rows() {
+        tell(&planned.draft, monitor)?;
+        put(out, &self.header(&before, &planned, &verdict, &terms))?;
+        let Work {
+            plan,
+            conflicts,
+            problems,
+            ..
+        } = Work::of(planned.draft, planned.trust, &self.base)?;
+        for conflict in conflicts.rows() {
             let conflict = conflict?;
             let path = conflict.path.to_string();
             put(
@@ -71,33 +105,47 @@ impl Session {
                 &json!({"event": "conflict", "path": path, "exact": STANDARD.encode(encode(&conflict)?)}),
             )?;
         }
-        let plan = planned.draft.finish()?;
+        for path in &plan.broken {
+            put(out, &json!({"event": "unmoved", "path": text(path.as_bytes())}))?;
+        }
         for settle in plan.parts.values() {
             put(out, &part(settle))?;
         }
+        let mut preview = Preview::of(&verdict, options, monitor, &plan);
         for row in plan.into_rows() {
             let (key, item) = row?;
-            if let Some(step) = &item.step {
-                monitor.event(Event::Step(step));
-            }
-            put(out, &line(&key, &item))?;
+            let waits = preview.waits(phase_of(&key), &item);
+            put(out, &line(&key, &item, waits))?;
         }
         out.flush().map_err(|error| unwritten(&error))?;
-        Ok(report)
+        Ok(self.would_do(&begun, preview, conflicts.len(), problems, &verdict))
     }
 
-    fn header(&self, found: &Answers, options: &Options) -> Value {
+    fn header(&self, found: &Answers, planned: &Planned<'_>, verdict: &Verdict, terms: &Terms) -> Value {
         let label = |side: Side| &self.sides[side].profile().label;
         json!({
             "event": "plan", "version": VERSION, "left": label(Side::Left), "right": label(Side::Right),
             "identities": found, "base": self.shelf.runs().map_or(0, |runs| runs.len()),
-            "options": {"mode": options.mode, "conflict": options.policy, "trash": options.trash},
+            "files": Pair::each(|side| planned.seen[side].leaves), "began": planned.trust.began,
+            "reasons": texts(verdict), "options": terms,
         })
     }
 
     /// Carries out a plan file: nothing if either place is not the one that it was made for, and each step only where what it expects
-    /// still stands.
+    /// still stands. Of `options` only the limits count: copies at once, times, how much may go, and whether anything is to be done; all
+    /// else is as the plan says.
     pub async fn apply(
+        &self,
+        plan: &mut (dyn BufRead + Send),
+        options: &Options,
+        monitor: &dyn Monitor,
+        stop: &Stop,
+    ) -> Result<Report> {
+        self.limited(options, self.apply_within(plan, options, monitor, stop))
+            .await
+    }
+
+    async fn apply_within(
         &self,
         plan: &mut (dyn BufRead + Send),
         options: &Options,
@@ -106,56 +154,67 @@ impl Session {
     ) -> Result<Report> {
         let begun = self.begin()?;
         let mut lines = numbered(plan);
-        let header = lines.next().transpose()?.ok_or_else(|| bad_line(1))?.1;
-        let wanted = self.check_header(&header)?;
-        let before = self.answers(&wanted).await?;
-        let strangers = self.strangers(&wanted, &before, options)?;
+        let first = lines.next().transpose()?.ok_or_else(|| bad_line(1))?.1;
+        let header = header_of(first)?;
+        let options = &self.writable(&header.options.within(options)?, monitor);
+        let before = self.answers(&header.identities).await?;
+        // A root that was accepted when the plan was made is the one that it was made for.
+        let no_other = Options {
+            accept: None,
+            ..options.clone()
+        };
+        let mut strangers = self.strangers(&header.identities, &before, &no_other)?;
         if !strangers.is_empty() {
+            for reason in &mut strangers {
+                reason.text += ", and write a new plan: this one was made for the roots as they were";
+            }
             return Ok(self.refused(&begun, strangers));
         }
         self.recover().await?;
+        self.view(options).await?;
         let read = self.read_plan(lines)?;
-        self.raise(&before, &read.writes, options, monitor).await?;
-        let trust = Trust {
-            began: Pair::new(self.sides.left.clock().await?, self.sides.right.clock().await?),
+        let verdict = self.brakes_of(&header.files, &read.tally, options);
+        let work = Work {
+            plan: Plan::of(read.rows.finish()?, read.parts, read.unmoved),
+            conflicts: read.conflicts,
+            problems: 0,
+            tally: read.tally,
+            shifted: read.any,
+            trust: Trust { began: header.began },
         };
-        let execution = self
-            .execution("apply", &begun, &Verdict::Go, trust, options, monitor, stop)
-            .await?;
-        let report = self
-            .perform(&begun, execution, Plan::of(read.rows.finish()?, read.parts))
-            .await?;
-        self.wind_up(
-            &begun,
-            report,
-            &read.conflicts,
-            0,
-            &Verdict::Go,
-            true,
-            options,
-            monitor,
-        )
-        .await
+        for conflict in work.conflicts.rows() {
+            monitor.event(Event::Conflict(&conflict?));
+        }
+        if options.dry_run {
+            return self.show(&begun, work, &verdict, options, monitor);
+        }
+        if options.accept.is_some() {
+            self.base.drop_rows()?;
+        }
+        self.carry_out("apply", &begun, work, &verdict, &before, options, monitor, stop)
+            .await
     }
 
-    fn check_header(&self, header: &Value) -> Result<Answers> {
-        if header["event"] != "plan" || header["version"] != VERSION {
-            return Err(Fault::new(
-                Kind::Invalid,
-                "this is no plan file of a version that this program knows",
-                "",
-            )
-            .hint("write one with --plan FILE"));
+    /// Lets both sides take symlinks as they were taken when the plan was made: they learn it when they are looked at.
+    async fn view(&self, options: &Options) -> Result<()> {
+        if options.links == Links::Keep {
+            return Ok(());
         }
-        serde_json::from_value(header["identities"].clone()).map_err(|_| bad_line(1))
+        let scope = scope(options, classes(options, &self.sides));
+        for side in Side::BOTH {
+            drop(self.sides[side].scan(&scope).await?);
+        }
+        Ok(())
     }
 
     fn read_plan(&self, lines: impl Iterator<Item = Result<(usize, Value)>>) -> Result<Read> {
         let mut read = Read {
             rows: self.shelf.sorter()?,
             parts: HashMap::new(),
+            unmoved: Vec::new(),
             conflicts: Met::new(&self.base),
-            writes: Pair::default(),
+            tally: Pair::default(),
+            any: false,
         };
         for line in lines {
             let (number, value) = line?;
@@ -163,26 +222,46 @@ impl Session {
                 Some("step" | "row") => {
                     let (key, item) = parse(&value).ok_or_else(|| bad_line(number))?;
                     if let Some(step) = &item.step {
-                        read.writes[step.side] = true;
+                        read.tally[step.side].add(step);
                     }
+                    read.any = true;
                     read.rows.push(&key, &encode(&item)?)?;
                 }
                 Some("part") => {
                     let settle = to_part(&value).ok_or_else(|| bad_line(number))?;
                     read.parts.insert(settle.slot.clone(), settle);
                 }
+                Some("unmoved") => {
+                    let path = path(&value["path"]).ok_or_else(|| bad_line(number))?;
+                    read.unmoved.push(path);
+                }
                 Some("conflict") => {
                     let exact = value["exact"]
                         .as_str()
                         .and_then(|text| STANDARD.decode(text).ok());
-                    read.conflicts
-                        .add(&decode(&exact.ok_or_else(|| bad_line(number))?)?)?;
+                    let conflict = decode(&exact.ok_or_else(|| bad_line(number))?)?;
+                    spare(&mut read.tally, &conflict);
+                    read.conflicts.add(&conflict)?;
                 }
                 _ => return Err(bad_line(number)),
             }
         }
         Ok(read)
     }
+}
+
+fn header_of(line: Value) -> Result<Header> {
+    if line["event"] != "plan" || line["version"] != VERSION {
+        return Err(Fault::new(
+            Kind::Invalid,
+            format!(
+                "this is no plan file of version {VERSION}, the one that this program knows; nothing was done"
+            ),
+            "",
+        )
+        .hint("write one with --plan FILE"));
+    }
+    serde_json::from_value(line).map_err(|_| bad_line(1))
 }
 
 fn put(out: &mut (dyn Write + Send), value: &Value) -> Result<()> {

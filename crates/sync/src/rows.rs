@@ -109,6 +109,8 @@ pub struct Remembered {
 #[derive(Clone)]
 pub struct Base {
     table: Arc<dyn Table>,
+    /// Read as if it had no rows.
+    blank: bool,
 }
 
 impl Base {
@@ -128,7 +130,16 @@ impl Base {
                 return Err(Fault::new(Kind::Unsupported, what, "").hint("use the program that wrote it"));
             }
         }
-        Ok(Self { table })
+        Ok(Self { table, blank: false })
+    }
+
+    /// The same, read as if nothing had been agreed on yet.
+    #[must_use]
+    pub fn blank(&self) -> Self {
+        Self {
+            blank: true,
+            ..self.clone()
+        }
     }
 
     /// What is remembered beside the rows.
@@ -146,6 +157,9 @@ impl Base {
 
     /// The row at a slot.
     pub fn row(&self, slot: &Slot) -> Result<Option<Row>> {
+        if self.blank {
+            return Ok(None);
+        }
         self.table
             .get(&key(BASE, slot.as_bytes()))?
             .map(|bytes| decode_row(&bytes))
@@ -154,7 +168,8 @@ impl Base {
 
     /// All rows in order.
     pub fn rows(&self) -> impl Iterator<Item = Result<(Slot, Row)>> + Send + use<> {
-        self.table.scan(&[BASE], &[BASE]).map(|row| {
+        let rows = (!self.blank).then(|| self.table.scan(&[BASE], &[BASE]));
+        rows.into_iter().flatten().map(|row| {
             let (key, value) = row?;
             let slot = Slot::new(&key[1..]).map_err(|bad| {
                 Fault::new(Kind::Corrupt, "a name in the session's base is damaged", "").because(bad)

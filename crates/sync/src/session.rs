@@ -1,8 +1,8 @@
 //! A session: two replicas, a policy, and what was last agreed on. [`Session::run`] reads like the five acts.
 
-mod carried;
+pub(crate) mod carried;
 mod markers;
-mod told;
+pub(crate) mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::journal;
 use crate::planning::Planner;
 use crate::rows::Base;
 use crate::shelf::{Guard, Shelf};
+use carried::Work;
+use told::tell;
 
 /// Two replicas and what was last agreed on.
 pub struct Session {
@@ -97,10 +99,11 @@ impl Session {
         if options.accept.is_some() && !options.dry_run {
             self.base.drop_rows()?;
         }
+        let base = self.base_for(options);
         let planner = Planner {
             env: &self.env,
             sides: &self.sides,
-            base: &self.base,
+            base: &base,
             shelf: &*self.shelf,
             options,
             monitor,
@@ -111,15 +114,25 @@ impl Session {
         if let Verdict::Refuse(reasons) = verdict {
             return Ok(self.refused(&begun, reasons));
         }
+        tell(&planned.draft, monitor)?;
+        let work = Work::of(planned.draft, planned.trust, &self.base)?;
         if options.dry_run {
-            return self.show(&begun, planned.draft, &verdict, monitor);
+            return self.show(&begun, work, &verdict, options, monitor);
         }
-        self.carry_out(what, &begun, planned, &verdict, &before, options, monitor, stop)
+        self.carry_out(what, &begun, work, &verdict, &before, options, monitor, stop)
             .await
     }
 
+    /// What a plan is made from: who takes a root as it stands begins anew.
+    pub(crate) fn base_for(&self, options: &Options) -> Base {
+        match options.accept {
+            Some(_) => self.base.blank(),
+            None => self.base.clone(),
+        }
+    }
+
     /// A side that may not be written is only read; what would be done there waits.
-    fn writable(&self, options: &Options, monitor: &dyn Monitor) -> Options {
+    pub(crate) fn writable(&self, options: &Options, monitor: &dyn Monitor) -> Options {
         let mut options = options.clone();
         for side in Side::BOTH {
             let profile = self.sides[side].profile();

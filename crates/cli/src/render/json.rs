@@ -50,6 +50,11 @@ impl Monitor for Json {
             Event::Step(step) if step.action != Action::Times && self.voice > Voice::Quiet => {
                 step_value(step)
             }
+            Event::Waits(step) if step.action != Action::Times && self.voice > Voice::Quiet => {
+                let mut value = step_value(step);
+                value["event"] = json!("waits");
+                value
+            }
             Event::Conflict(conflict) => conflict_value(conflict),
             Event::Problem(problem) => json!({
                 "event": "problem", "path": path(&problem.path), "side": problem.side,

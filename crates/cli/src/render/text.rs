@@ -142,6 +142,9 @@ impl Monitor for Text {
             }
             Event::Planned { steps, bytes } => self.planned(steps, bytes),
             Event::Step(step) if loud && step.action != Action::Times => self.line(&step_line(step)),
+            Event::Waits(step) if loud && step.action != Action::Times => {
+                self.line(&format!("waits    {}", step_line(step)));
+            }
             Event::Copied(bytes) => self.bar.inc(bytes),
             Event::Conflict(conflict) if loud => {
                 self.marked(Colour::Yellow, "conflict", &conflict_words(conflict))

@@ -7,24 +7,26 @@ use std::path::Path;
 
 use serde::Deserialize;
 use syncline_model::{Fault, Kind, Result};
-use syncline_sync::{Event, Monitor, Options, Stop};
+use syncline_sync::{Event, MaxDelete, Monitor, Options, Stop};
 
-use super::{Done, Open, Show, open, stopped};
+use super::{Done, Open, Show, open_with, stopped};
 use crate::intent::{Once, Which};
 use crate::kept::Kept;
 use crate::open::{How, World};
-use crate::place::{of_option, shown};
+use crate::place::{masked, of_option, shown};
 use crate::render::{Ending, Face, Item};
+use crate::repository::Repository;
+use crate::which::Meant;
 
 /// Longest header of a plan file.
-const HEADER_MAX: u64 = 1 << 20;
+const HEADER_MAX: u64 = 1 << 24;
 
 /// A monitor that says only what is no step: the plan itself tells the steps.
 struct Aside<'a>(&'a dyn Face);
 
 impl Monitor for Aside<'_> {
     fn event(&self, event: Event<'_>) {
-        if !matches!(event, Event::Step(_)) {
+        if !matches!(event, Event::Step(_) | Event::Waits(_)) {
             self.0.event(event);
         }
     }
@@ -59,6 +61,12 @@ pub async fn write(
     file: &Path,
     face: &dyn Face,
 ) -> Result<Done> {
+    if let Some(trash) = options.trash_place.as_ref().filter(|text| masked(text) != **text) {
+        return Err(
+            Fault::new(Kind::Invalid, "a plan carries no credentials", masked(trash))
+                .hint("name the trash's place without them: the environment or the config file has them"),
+        );
+    }
     if file.as_os_str() == "-" {
         let mut out = std::io::stdout();
         let report = open.session.write_plan(options, &Silent, &mut out).await?;
@@ -92,13 +100,22 @@ impl Monitor for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// What of a plan's header says whose it is.
+/// What of a plan's header says whose it is, and with which places it is carried out.
 #[derive(Deserialize)]
 struct Header {
     event: String,
     version: u64,
     left: String,
     right: String,
+    #[serde(default)]
+    options: Opening,
+}
+
+/// What of a plan's options is needed to open its places.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Opening {
+    trash_place: Option<String>,
 }
 
 /// Carries out a plan.
@@ -125,12 +142,44 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
         look_only: once.dry_run,
         ..How::default()
     };
-    let open = open(world, meant, Kept::default(), how).await?;
+    let kept = Kept {
+        trash: header.options.trash_place,
+        no_trash: None,
+        ..limits(world, &meant)?
+    };
+    let open = open_with(world, meant, kept, how).await?;
     stopped(stop)?;
-    let options = open.options(world, "apply", &once).await?;
+    // All else is what the plan says.
+    let options = Options {
+        max_delete: once.max_delete.map_or(MaxDelete::Default, |brake| brake.0),
+        jobs: open.copies(&once),
+        dry_run: once.dry_run,
+        soft_limit: once.soft_limit,
+        hard_limit: once.hard_limit,
+        ..Options::default()
+    };
     let mut whole = Cursor::new(first).chain(plan);
     let report = open.session.apply(&mut whole, &options, face, stop).await?;
     Ok(Done::run(report, &open.opened, once.dry_run))
+}
+
+/// What holds for a session whatever is done in it: a repository keeps it, else the config file.
+fn limits(world: &World, meant: &Meant) -> Result<Kept> {
+    let repository = Repository::at(&world.files, Path::new(&meant.left))
+        .ok()
+        .flatten();
+    let kept = repository
+        .filter(|found| found.place == meant.right)
+        .map(|found| found.kept);
+    let kept = kept.unwrap_or_default();
+    meant.kept(
+        Kept {
+            jobs: kept.jobs,
+            bandwidth: kept.bandwidth,
+            ..Kept::default()
+        },
+        world,
+    )
 }
 
 fn first_line(plan: &mut dyn BufRead, file: &Path) -> Result<Vec<u8>> {
@@ -149,7 +198,10 @@ fn header(line: &[u8], file: &Path) -> Result<Header> {
     let header: Header = serde_json::from_slice(line).map_err(|_| wrong("this is no plan"))?;
     match (header.event.as_str(), header.version) {
         ("plan", syncline_sync::PLAN_VERSION) => Ok(header),
-        ("plan", _) => Err(wrong("a plan of a version that this program does not know")),
+        ("plan", version) => Err(wrong(&format!(
+            "a plan of version {version}; this program knows version {}",
+            syncline_sync::PLAN_VERSION
+        ))),
         _ => Err(wrong("this is no plan")),
     }
 }

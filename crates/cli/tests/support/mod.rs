@@ -78,6 +78,11 @@ impl Desk {
         self
     }
 
+    /// What the environment says under that name.
+    pub fn variable(&self, name: &str) -> String {
+        self.variables[name].clone()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.temp.path().canonicalize().unwrap().join(name)
     }

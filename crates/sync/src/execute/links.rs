@@ -76,8 +76,7 @@ impl Execution<'_> {
             self.stopped |= self.over();
             if self.stopped
                 || self.waits_for_room(&job.step)
-                || self.waits(&job.step)
-                || self.below_unmoved(&job.item.slot)
+                || self.gate.waits(Phase::Link, &job.item.slot, &job.step)
                 || self.ousts(&job.step)
             {
                 self.failed.put(job.item.slot.as_bytes(), &())?;

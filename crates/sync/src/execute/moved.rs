@@ -4,7 +4,7 @@
 
 use std::borrow::BorrowMut;
 
-use syncline_model::{Action, Entry, From, RelPath, Result, Row, Side, Slot, Step, Was};
+use syncline_model::{Action, Entry, From, RelPath, Result, Row, Slot, Step, Was};
 
 use super::finish::Finished;
 use super::{Execution, Job};
@@ -149,36 +149,5 @@ impl Execution<'_> {
         let row = self.base.row(&now).ok()??;
         let gone = (!was.reused).then_some((now, None));
         Some(gone.into_iter().chain([(slot.clone(), Some(row))]).collect())
-    }
-
-    /// A step is not done: nothing can come to the name that it was to leave; if a directory was to move, nothing can be done under its
-    /// new name.
-    pub(super) fn leave(&mut self, step: &Step) {
-        if matches!(step.action, Action::Move | Action::Remove) {
-            let left = match &step.change.from {
-                Some(From::Move(from) | From::Exchange(from)) => from.clone(),
-                _ => step.change.path.clone(),
-            };
-            self.blocked.insert((step.side, left));
-        }
-        if step.action == Action::Move && step.change.new.as_ref().is_some_and(Entry::is_dir) {
-            self.unmoved.push(step.change.path.clone());
-        }
-    }
-
-    /// True for a move to a name that was not left, or in a circle that broke.
-    pub(super) fn is_blocked(&self, step: &Step) -> bool {
-        let awaited: (Side, RelPath) = match &step.change.from {
-            Some(From::Exchange(hub)) => (step.side, hub.clone()),
-            Some(From::Move(_)) => (step.side, step.change.path.clone()),
-            _ => return false,
-        };
-        step.action == Action::Move && self.blocked.contains(&awaited)
-    }
-
-    /// True below a directory that did not move to where it was to be.
-    pub(super) fn below_unmoved(&self, slot: &Slot) -> bool {
-        let path: Option<RelPath> = (!self.unmoved.is_empty()).then(|| slot.path());
-        path.is_some_and(|path| self.unmoved.iter().any(|to| path.is_within(to)))
     }
 }

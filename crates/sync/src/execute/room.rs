@@ -74,6 +74,30 @@ pub struct Waiting {
     others: u64,
 }
 
+impl Waiting {
+    /// One more.
+    pub fn add(&mut self, step: &Step) {
+        let new = step.change.new.as_ref();
+        if new.is_some_and(|new| !new.is_dir()) && makes(step) {
+            self.files += 1;
+        } else if step.action != Action::Times {
+            self.others += 1;
+        }
+    }
+
+    /// Says so, for the reason that was met at a path first.
+    pub fn told(self, (path, mut trouble): (RelPath, Trouble), label: &str, side: Side) -> Problem {
+        trouble.message = format!("{}: {self} at {label}", trouble.message);
+        Problem::new(path, Some(side), trouble)
+    }
+}
+
+/// Why a side that may only be read takes nothing.
+pub fn not_writable() -> Trouble {
+    Trouble::new(Kind::Denied, "this place may not be written")
+        .hint("let it be written, then run again: it goes on where it stopped")
+}
+
 impl std::fmt::Display for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { files, others } = *self;
@@ -140,17 +164,8 @@ impl Execution<'_> {
 
     fn put_off(&mut self, step: &Step) {
         let room = &self.hands.room[step.side];
-        room.note(&step.change.path, || {
-            Trouble::new(Kind::Denied, "this place may not be written")
-                .hint("let it be written, then run again: it goes on where it stopped")
-        });
-        let waiting = self.waiting[step.side].get_or_insert_default();
-        let new = step.change.new.as_ref();
-        if new.is_some_and(|new| !new.is_dir()) && makes(step) {
-            waiting.files += 1;
-        } else if step.action != Action::Times {
-            waiting.others += 1;
-        }
+        room.note(&step.change.path, not_writable);
+        self.waiting[step.side].get_or_insert_default().add(step);
         if step.action == Action::Mkdir {
             self.unmade.insert((step.side, step.change.path.clone()));
         }
@@ -220,11 +235,10 @@ impl Execution<'_> {
             };
             let met = &self.hands.room[side].met;
             let met = met.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some((path, mut trouble)) = met else { continue };
+            let Some(met) = met else { continue };
             let label = &self.hands.sides[side].profile().label;
-            trouble.message = format!("{}: {waiting} at {label}", trouble.message);
             self.problems += 1;
-            let problem = Problem::new(path, Some(side), trouble);
+            let problem = waiting.told(met, label, side);
             self.monitor.event(Event::Problem(&problem));
         }
     }

@@ -3,50 +3,83 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use syncline_model::guard::{Cause, Verdict};
+use syncline_model::guard::Verdict;
 use syncline_model::{Pair, Problem, RelPath, Result, Side, Trouble};
 use syncline_replica::EditOptions;
 
-use super::told::{gravest, tell, texts};
+use super::told::{gravest, texts};
 use super::{Begun, Session};
 use crate::api::{Event, Exit, Monitor, Options, Report, Stop};
 use crate::conflicts::{Looked, Met};
-use crate::execute::{Asked, Execution, Hands, Held, Renamed, Room};
+use crate::execute::{Asked, Execution, Hands, Renamed, Room};
 use crate::guarding::Answers;
 use crate::journal::Journal;
-use crate::plan::{Draft, Phase, Plan};
-use crate::planning::Planned;
+use crate::plan::{Draft, Phase, Plan, Tally};
+use crate::rows::Base;
 use crate::trust::Trust;
 
 /// Rows of the base that are written at once where nothing else is to be done.
 const BATCH_ROWS: usize = 8192;
 
+/// What is to be carried out, and what was met when it was decided.
+pub(crate) struct Work {
+    /// The steps and rows.
+    pub plan: Plan,
+    /// Conflicts met.
+    pub conflicts: Met,
+    /// Problems met.
+    pub problems: u64,
+    /// What it will do to each side.
+    pub tally: Pair<Tally>,
+    /// The base will say something else, with a step or without one.
+    pub shifted: bool,
+    /// By which clocks both sides were seen.
+    pub trust: Trust,
+}
+
+impl Work {
+    /// What was just decided.
+    pub fn of(mut draft: Draft<'_>, trust: Trust, base: &Base) -> Result<Self> {
+        Ok(Self {
+            conflicts: std::mem::replace(&mut draft.conflicts, Met::new(base)),
+            problems: draft.problems.len() as u64,
+            tally: draft.tally,
+            shifted: draft.shifted,
+            trust,
+            plan: draft.finish()?,
+        })
+    }
+}
+
 impl Session {
     /// Stage, publish, remember.
     #[allow(clippy::too_many_arguments)]
-    pub(super) async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         what: &str,
         begun: &Begun,
-        planned: Planned<'_>,
+        work: Work,
         verdict: &Verdict,
         before: &Answers,
         options: &Options,
         monitor: &dyn Monitor,
         stop: &Stop,
     ) -> Result<Report> {
-        let Planned { mut draft, trust, .. } = planned;
-        tell(&draft, monitor)?;
-        let conflicts = std::mem::replace(&mut draft.conflicts, Met::new(&self.base));
-        let problems = draft.problems.len() as u64;
-        let tally = draft.tally;
+        let Work {
+            plan,
+            conflicts,
+            problems,
+            tally,
+            shifted,
+            trust,
+        } = work;
         let steps = tally.left.counts.steps() + tally.right.counts.steps();
         let bytes = tally.left.counts.bytes + tally.right.counts.bytes;
         monitor.event(Event::Planned { steps, bytes });
         let steps_on = |side: Side| tally[side].counts.steps() + tally[side].times > 0;
         let busy = steps_on(Side::Left) || steps_on(Side::Right) || !conflicts.is_empty();
         // Whatever the base learns puts both sides ahead of their older copies, the side that is only read too.
-        let learns = busy || draft.shifted;
+        let learns = busy || shifted;
         let writes = Pair::new(learns, learns);
         // Before the first step: the copies that a killed run made are no conflict to any later one.
         if !syncline_model::zoo::on("conflict-noted-late") {
@@ -57,9 +90,9 @@ impl Session {
             let execution = self
                 .execution(what, begun, verdict, trust, options, monitor, stop)
                 .await?;
-            self.perform(begun, execution, draft.finish()?).await?
+            self.perform(begun, execution, plan).await?
         } else {
-            self.remember_agreed(draft, trust, options).await?;
+            self.remember_agreed(plan, trust, options).await?;
             self.refused(begun, Vec::new())
         };
         self.wind_up(
@@ -83,10 +116,7 @@ impl Session {
         let mut execution = self
             .begin_execution(what, begun, trust, options, monitor, stop)
             .await?;
-        execution.held = Pair::each(|side| Held {
-            removals: verdict.holds(side, Cause::Removals),
-            overwrites: verdict.holds(side, Cause::Overwrites),
-        });
+        execution.gate.brake(verdict);
         Ok(execution)
     }
 
@@ -167,11 +197,10 @@ impl Session {
     /// is left is left in the batch that writes the new one.
     pub(super) async fn remember_agreed(
         &self,
-        draft: Draft<'_>,
+        mut plan: Plan,
         trust: Trust,
         options: &Options,
     ) -> Result<()> {
-        let mut plan = draft.finish()?;
         let (mut rows, mut renamed) = (Vec::new(), Renamed::default());
         loop {
             let item = plan.next()?;
@@ -237,7 +266,7 @@ impl Session {
         }
         execution.tell_what_waits();
         let exit = match &outcome {
-            Ok(()) if execution.brakes() => Exit::Refused,
+            Ok(()) if execution.gate.brakes() => Exit::Refused,
             Ok(()) if execution.stopped => Exit::Stopped,
             Ok(()) if execution.problems > 0 => Exit::Partial,
             Ok(()) => Exit::Done,

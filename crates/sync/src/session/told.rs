@@ -1,11 +1,13 @@
 //! What a person is told of a run: its plan, its limits, what it came to.
 
 use syncline_model::guard::{Reason, Verdict};
-use syncline_model::{Classes, Result, Side};
+use syncline_model::{Classes, Pair, RelPath, Result, Side};
 
+use super::carried::Work;
 use super::{Begun, Session};
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report};
-use crate::plan::Draft;
+use crate::execute::{Gate, Waiting, not_writable};
+use crate::plan::{Draft, Item, Phase, Plan, copied};
 
 impl Session {
     /// Says once what a side cannot do: hold attributes that were asked for, so that they are neither compared nor set, or refuse a write
@@ -55,54 +57,115 @@ impl Session {
         }
     }
 
-    /// Says what would be done.
+    /// Says what would be done, and what waits.
     pub(crate) fn show(
         &self,
         begun: &Begun,
-        draft: Draft<'_>,
+        work: Work,
         verdict: &Verdict,
+        options: &Options,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
-        self.tell_plan(&draft, monitor)?;
-        let report = self.would_do(begun, &draft, verdict);
-        let mut plan = draft.finish()?;
-        while let Some((_, item)) = plan.next()? {
-            if let Some(step) = &item.step {
-                monitor.event(Event::Step(step));
-            }
+        let Work {
+            mut plan,
+            conflicts,
+            problems,
+            ..
+        } = work;
+        let mut preview = Preview::of(verdict, options, monitor, &plan);
+        while let Some((phase, item)) = plan.next()? {
+            preview.waits(phase, &item);
         }
-        Ok(report)
+        Ok(self.would_do(begun, preview, conflicts.len(), problems, verdict))
     }
 
     /// The report of a plan that is not carried out.
-    pub(crate) fn would_do(&self, begun: &Begun, draft: &Draft<'_>, verdict: &Verdict) -> Report {
+    pub(crate) fn would_do(
+        &self,
+        begun: &Begun,
+        preview: Preview<'_>,
+        conflicts: u64,
+        mut problems: u64,
+        verdict: &Verdict,
+    ) -> Report {
+        let Preview {
+            counts,
+            barred,
+            monitor,
+            ..
+        } = preview;
+        for side in Side::BOTH {
+            if let Some((first, waiting)) = &barred[side] {
+                let label = &self.sides[side].profile().label;
+                let problem = waiting.told((first.clone(), not_writable()), label, side);
+                monitor.event(Event::Problem(&problem));
+                problems += 1;
+            }
+        }
         let reasons = texts(verdict);
-        let (conflicts, problems) = (draft.conflicts.len(), draft.problems.len() as u64);
         let exit = gravest(&[
             (!reasons.is_empty(), Exit::Refused),
             (problems > 0, Exit::Partial),
             (conflicts > 0, Exit::Conflict),
         ]);
-        let (left, right) = (draft.tally.left.counts, draft.tally.right.counts);
         Report {
             run: None,
             exit,
-            left,
-            right,
+            left: counts.left,
+            right: counts.right,
             conflicts,
             problems,
             reasons,
             seconds: self.since(begun),
         }
     }
+}
 
-    pub(crate) fn tell_plan(&self, draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
-        tell(draft, monitor)
+/// A plan that is gone through without doing anything.
+pub(crate) struct Preview<'a> {
+    gate: Gate,
+    options: &'a Options,
+    monitor: &'a dyn Monitor,
+    counts: Pair<Counts>,
+    /// What waits on sides that may not be written, and where it is met first.
+    barred: Pair<Option<(RelPath, Waiting)>>,
+}
+
+impl<'a> Preview<'a> {
+    /// Of a plan under these brakes.
+    pub fn of(verdict: &Verdict, options: &'a Options, monitor: &'a dyn Monitor, plan: &Plan) -> Self {
+        let mut gate = Gate::open(options.writes);
+        gate.brake(verdict);
+        gate.unmoved(&mut plan.broken.clone());
+        Self {
+            gate,
+            options,
+            monitor,
+            counts: Pair::default(),
+            barred: Pair::default(),
+        }
+    }
+
+    /// Says what would come of the next item of the plan; true when it waits.
+    pub fn waits(&mut self, phase: Phase, item: &Item) -> bool {
+        let Some(step) = &item.step else { return false };
+        let side = step.side;
+        let waits = self.gate.would_wait(phase, &item.slot, step);
+        if !waits {
+            self.counts[side].add(step.action, copied(step));
+            self.monitor.event(Event::Step(step));
+        } else if self.options.barred[side] {
+            let first = || (step.change.path.clone(), Waiting::default());
+            self.barred[side].get_or_insert_with(first).1.add(step);
+        } else if self.options.writes[side] {
+            self.monitor.event(Event::Waits(step));
+        }
+        waits
     }
 }
 
 /// Why things wait, in words.
-pub(super) fn texts(verdict: &Verdict) -> Vec<String> {
+pub(crate) fn texts(verdict: &Verdict) -> Vec<String> {
     match verdict {
         Verdict::Go => Vec::new(),
         Verdict::Refuse(reasons) | Verdict::Brake(reasons) => {
@@ -111,7 +174,7 @@ pub(super) fn texts(verdict: &Verdict) -> Vec<String> {
     }
 }
 
-pub(super) fn gravest(holds: &[(bool, Exit)]) -> Exit {
+pub(crate) fn gravest(holds: &[(bool, Exit)]) -> Exit {
     holds
         .iter()
         .filter(|(holds, _)| *holds)
@@ -121,7 +184,7 @@ pub(super) fn gravest(holds: &[(bool, Exit)]) -> Exit {
 }
 
 /// Says what planning met.
-pub(super) fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
+pub(crate) fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
     for conflict in draft.conflicts.rows() {
         monitor.event(Event::Conflict(&conflict?));
     }

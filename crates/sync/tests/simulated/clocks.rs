@@ -79,6 +79,46 @@ fn s10_a_clock_that_jumps_decides_nothing() {
     }
 }
 
+/// The same while a plan is made: what it saw in that very moment is proof of nothing, however much later it is carried out.
+#[test]
+fn s22_s28_what_is_rewritten_within_a_tick_of_a_plans_look_is_seen_by_the_next_run() {
+    let world = apart(0, 0);
+    for side in Side::BOTH {
+        world.disks[side].granularity(Duration::from_millis(10));
+        world.write(side, "text", "old");
+    }
+    world.sync(0);
+    world.write(Side::Left, "another", "goes over");
+    let stamp = || {
+        let raw = world.raw(Side::Left);
+        let stat = raw.stat(&raw.top(), b"text").unwrap();
+        (stat.inode, stat.size, stat.mtime, stat.ctime)
+    };
+    let met = std::sync::atomic::AtomicBool::new(false);
+    let (report, _) = world.planned_while(&|event| match event {
+        Event::Phase("scanning") => {
+            Side::BOTH
+                .iter()
+                .for_each(|&side| world.write(side, "text", "new"));
+        }
+        Event::Step(step) if step.change.path.as_bytes() == b"another" => {
+            let seen = stamp();
+            let raw = world.raw(Side::Left);
+            let file = raw.open(&raw.top(), b"text", false).unwrap();
+            raw.write(&file, 0, b"wow").unwrap();
+            assert_eq!(stamp(), seen, "the clock moved on: this shows nothing");
+            met.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        _ => {}
+    });
+    assert_eq!(u8::from(report.exit), 0, "{report:?}");
+    assert!(met.into_inner());
+    world.assert_looks(Side::Right, &[("another", "goes over"), ("text", "new")]);
+    world.sync(0);
+    world.assert_looks(Side::Right, &[("another", "goes over"), ("text", "wow")]);
+    world.assert_settled();
+}
+
 /// A file system's clock moves in steps. What is written in the very step in which the run looks bears the time of what it saw.
 #[test]
 fn s28_what_is_rewritten_within_a_tick_of_the_look_is_seen_by_the_next_run() {

@@ -235,6 +235,25 @@ impl World {
         (report, watch.0.into_inner().unwrap())
     }
 
+    /// A plan is written while something happens, and carried out later.
+    pub fn planned_while(&self, hook: Hook<'_>) -> (Report, Said) {
+        self.pass(Duration::from_secs(5));
+        let (options, mut file) = (Options::default(), Vec::new());
+        let watch = Watch(Mutex::default(), Some(hook));
+        self.runtime
+            .block_on(self.session.write_plan(&options, &watch, &mut file))
+            .unwrap();
+        self.pass(Duration::from_secs(5));
+        let watch = Watch::default();
+        let (mut plan, stop) = (std::io::Cursor::new(file), Stop::default());
+        let report = self
+            .runtime
+            .block_on(self.session.apply(&mut plan, &options, &watch, &stop))
+            .unwrap();
+        self.pass(Duration::from_secs(5));
+        (report, watch.0.into_inner().unwrap())
+    }
+
     /// A run that may fail: what it ended with.
     pub fn attempt(&self) -> Option<u8> {
         self.pass(Duration::from_secs(5));

@@ -181,7 +181,7 @@ impl World {
         let (watch, stop) = (self.watch(), Stop::default());
         self.within(async |session| {
             session
-                .apply(&mut Cursor::new(file), &options(), &watch, &stop)
+                .apply(&mut Cursor::new(file), &Options::default(), &watch, &stop)
                 .await
         })
         .map_err(|fault| format!("a plan cannot be applied: {fault:?}\n{}", self.told()))?;
