@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -115,11 +115,11 @@ fn s22_a_plan_carries_where_the_trash_goes() {
     desk.write("a/x", "one");
     desk.ends(0, &["sync", "a", "b"]);
     let trashed = |place: &str| {
-        let found = desk
-            .path(place)
-            .exists()
-            .then(|| desk.tree(place))
-            .unwrap_or_default();
+        let found = if desk.path(place).exists() {
+            desk.tree(place)
+        } else {
+            BTreeMap::new()
+        };
         found.values().filter(|text| text.starts_with("one")).count()
     };
     desk.write("a/x", "two");

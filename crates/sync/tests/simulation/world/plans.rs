@@ -197,6 +197,10 @@ impl World {
         let file = world.written()?;
         let lines = |file: &[u8]| {
             let mut lines: Vec<Vec<u8>> = file.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+            // The header says when both sides were looked at, and they are looked at twice.
+            let mut header: serde_json::Value = serde_json::from_slice(&lines[0]).unwrap_or_default();
+            header["began"] = serde_json::Value::Null;
+            lines[0] = header.to_string().into_bytes();
             lines.sort();
             lines
         };
