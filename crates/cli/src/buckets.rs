@@ -21,20 +21,29 @@ const SORTED_IN_MEMORY: usize = 16 << 20;
 
 impl World {
     /// Opens the bucket at `url`. `home` is where this session keeps what it knows of it; without one nothing is
-    /// kept, and listings are sorted in memory.
+    /// kept, and listings are sorted in memory. The last one says that what was kept was damaged.
     pub async fn bucket(
         &self,
         url: &str,
         store: Option<&str>,
         home: Option<&Path>,
         rate: Rate,
-    ) -> Result<(Arc<dyn Replica>, Meter)> {
+    ) -> Result<(Arc<dyn Replica>, Meter, Option<String>)> {
         let place = s3_place(url)?;
         let (opened, meter) = self.store(url, store, rate, home.is_some()).await?;
+        let mut note = None;
         let state: Option<Arc<dyn Table>> = match home {
             Some(home) => {
-                self.files.make_dirs(home)?;
-                Some(Arc::new(FjallTable::open(home)?))
+                self.files.make_dirs(home.parent().unwrap_or(home))?;
+                let (table, aside) = FjallTable::open_whole(home)?;
+                note = aside.map(|aside| {
+                    format!(
+                        "what was noted of {} was damaged and lies at {} now: it is looked at anew",
+                        shown(url.as_ref()),
+                        shown(aside.as_os_str())
+                    )
+                });
+                Some(Arc::new(table))
             }
             None => None,
         };
@@ -51,7 +60,7 @@ impl World {
         if let Some(state) = home.and_then(Path::parent) {
             replica = replica.sorting_with(self.sorting_in(&state.join("scratch"))?);
         }
-        Ok((Arc::new(replica), meter))
+        Ok((Arc::new(replica), meter, note))
     }
 
     /// Sorts in the directory `scratch`, which is made if missing.

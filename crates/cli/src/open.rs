@@ -100,6 +100,8 @@ pub struct Opened {
     pub known: bool,
     /// RIGHT, if it was made by this command.
     made: Option<PathBuf>,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
     meters: Vec<Meter>,
     _gate: <OsDisk as Disk>::File,
     _locks: Vec<Arc<RootLock<OsDisk>>>,
@@ -224,7 +226,7 @@ impl World {
             self.files.make_last(path, 0o777 & !self.umask)?;
         }
         let rate = Rate::new(Arc::clone(&self.env.clock), how.bandwidth);
-        let (mut sides, mut meters, mut locks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sides, mut meters, mut locks, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let set_ids = rustix::process::geteuid().is_root()
             && Side::BOTH.iter().all(|side| places[*side].dir().is_some());
         for side in Side::BOTH {
@@ -238,11 +240,12 @@ impl World {
                 }
                 At::Bucket(url, store) => {
                     let home = state.join(format!("{}-bucket", side.name()));
-                    let (replica, meter) = self
+                    let (replica, meter, note) = self
                         .bucket(url, store.as_deref(), Some(&home), rate.clone())
                         .await?;
                     sides.push(replica);
                     meters.push(meter);
+                    notes.extend(note);
                 }
             }
         }
@@ -258,6 +261,7 @@ impl World {
             own,
             known: was_known,
             made,
+            notes,
             meters,
             _gate: gate,
             _locks: locks,
@@ -277,7 +281,8 @@ impl World {
             At::Local(path) => Ok((Arc::new(self.local(path, place, false)?), Meter::default())),
             At::Bucket(url, store) => {
                 let rate = Rate::new(Arc::clone(&self.env.clock), None);
-                self.bucket(url, store.as_deref(), None, rate).await
+                let (replica, meter, _) = self.bucket(url, store.as_deref(), None, rate).await?;
+                Ok((replica, meter))
             }
         }
     }

@@ -62,3 +62,33 @@ impl Layer for Paced {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use syncline_replica::LocalReplica;
+    use syncline_store::os::OsDisk;
+    use syncline_testkit::env::FakeClock;
+    use syncline_testkit::here::local_options;
+    use syncline_testkit::replica_conformance::check;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "directories of the test's own")]
+    fn a_paced_directory_is_a_replica_like_any_other() {
+        let trees = tempfile::tempdir().unwrap();
+        let mut count = 0;
+        check(&mut || {
+            count += 1;
+            let at = trees.path().join(count.to_string());
+            std::fs::create_dir(&at).unwrap();
+            let inner = LocalReplica::open(Arc::new(OsDisk::new()), &at, local_options("tree")).unwrap();
+            let clock = Arc::new(FakeClock::hurrying(1_700_000_000));
+            let paced: Arc<dyn Replica> = Arc::new(Paced {
+                inner: Arc::new(inner),
+                rate: Rate::new(clock, Some(100_000)),
+            });
+            paced
+        });
+    }
+}

@@ -90,9 +90,17 @@ impl States {
         self.root.join("sessions").join(&hasher.finalize().to_hex()[..32])
     }
 
-    /// The session of these two places, if it has been begun.
+    /// The session of these two places, if it has been begun. Where its record is damaged, the places themselves say what it said.
     pub fn known(&self, left: &OsStr, right: &OsStr) -> Result<Option<Known>> {
-        self.read(self.dir(left, right))
+        let dir = self.dir(left, right);
+        match self.read(dir.clone()) {
+            Err(fault) if fault.is(Kind::Corrupt) => Ok(Some(Known {
+                dir,
+                left: left.into(),
+                right: right.into(),
+            })),
+            read => read,
+        }
     }
 
     /// Makes a directory of the state, and those above it that are missing.
@@ -104,10 +112,15 @@ impl States {
 
     /// Records that the session of these two places has been begun, and returns it.
     pub fn begin(&self, left: &OsStr, right: &OsStr) -> Result<Known> {
-        if let Some(known) = self.known(left, right)? {
-            return Ok(known);
-        }
         let dir = self.dir(left, right);
+        match self.read(dir.clone()) {
+            Err(fault) if fault.is(Kind::Corrupt) => {}
+            read => {
+                if let Some(known) = read? {
+                    return Ok(known);
+                }
+            }
+        }
         self.make(&dir)?;
         let record = Record {
             version: VERSION,
@@ -129,15 +142,31 @@ impl States {
         })
     }
 
-    /// All sessions that have been begun.
+    /// All sessions that have been begun and whose record can be read.
     pub fn list(&self) -> Result<Vec<Known>> {
-        let home = self.root.join("sessions");
         let mut found = Vec::new();
-        for name in self.files.names(&home)? {
-            found.extend(self.read(home.join(OsStr::from_bytes(&name)))?);
+        for read in self.all()? {
+            match read {
+                Err(fault) if is_of_one(&fault) => {}
+                read => found.extend(read?),
+            }
         }
         found.sort_by(|a, b| (&a.left, &a.right).cmp(&(&b.left, &b.right)));
         Ok(found)
+    }
+
+    /// What is wrong with the records of sessions that cannot be read.
+    pub fn broken(&self) -> Result<Vec<Fault>> {
+        let broken = |read: Result<Option<Known>>| read.err().filter(is_of_one);
+        Ok(self.all()?.into_iter().filter_map(broken).collect())
+    }
+
+    fn all(&self) -> Result<Vec<Result<Option<Known>>>> {
+        let home = self.root.join("sessions");
+        let names = self.files.names(&home)?.into_iter();
+        Ok(names
+            .map(|name| self.read(home.join(OsStr::from_bytes(&name))))
+            .collect())
     }
 
     fn read(&self, dir: PathBuf) -> Result<Option<Known>> {
@@ -157,7 +186,7 @@ impl States {
         };
         let broken = |why: &str| {
             Fault::new(Kind::Corrupt, why, shown(path.as_os_str()))
-                .hint("remove this directory of state: the next run is a union and deletes nothing")
+                .hint("the next sync of its two places writes it anew; if they are gone for good, remove this directory of state")
         };
         let record: Record =
             serde_json::from_slice(&text.bytes).map_err(|_| broken("no record of a session"))?;
@@ -193,6 +222,11 @@ impl States {
     }
 }
 
+/// True when other sessions have nothing to do with it.
+fn is_of_one(fault: &Fault) -> bool {
+    matches!(fault.kind, Kind::Corrupt | Kind::Unsupported)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_or_newer_record_is_refused_and_says_what_to_do() {
+    fn a_broken_or_newer_record_concerns_its_own_session_alone() {
         let dir = tempfile::tempdir().unwrap();
         let states = States::new(Files::new(), dir.path().into());
         let made = states.begin("/a".as_ref(), "/b".as_ref()).unwrap();
@@ -229,7 +263,22 @@ mod tests {
                 .files
                 .write(&made.dir.join(RECORD), text.as_bytes())
                 .unwrap();
-            assert!(states.list().unwrap_err().is(kind));
+            assert!(states.list().unwrap().is_empty());
+            let broken = states.broken().unwrap();
+            assert!(broken.len() == 1 && broken[0].is(kind), "{broken:?}");
         }
+        assert!(
+            states
+                .known("/a".as_ref(), "/b".as_ref())
+                .unwrap_err()
+                .is(Kind::Unsupported)
+        );
+        states.files.write(&made.dir.join(RECORD), b"{").unwrap();
+        assert_eq!(
+            states.known("/a".as_ref(), "/b".as_ref()).unwrap(),
+            Some(made.clone())
+        );
+        assert_eq!(states.begin("/a".as_ref(), "/b".as_ref()).unwrap(), made);
+        assert_eq!(states.list().unwrap(), [made]);
     }
 }

@@ -143,7 +143,9 @@ impl World {
                 let rate = Rate::new(Arc::clone(&self.env.clock), how.bandwidth);
                 let name = &blake3::hash(url.as_bytes()).to_hex()[..16];
                 let home = state.join(format!("trash-bucket-{name}"));
-                self.bucket(url, store.as_deref(), Some(&home), rate).await
+                // What is noted of old trash is found again by looking.
+                let (replica, meter, _) = self.bucket(url, store.as_deref(), Some(&home), rate).await?;
+                Ok((replica, meter))
             }
         }
     }

@@ -167,13 +167,13 @@ impl Open {
 }
 
 /// Opens the session that `meant` names.
-async fn open(world: &World, meant: Meant, typed: Kept, how: How) -> Result<Open, Shut> {
+async fn open(world: &World, meant: Meant, typed: Kept, how: How, face: &dyn Face) -> Result<Open, Shut> {
     let kept = meant.kept(typed, world)?;
-    open_with(world, meant, kept, how).await
+    open_with(world, meant, kept, how, face).await
 }
 
 /// Opens the session that `meant` names, with these options and no others.
-async fn open_with(world: &World, meant: Meant, kept: Kept, how: How) -> Result<Open, Shut> {
+async fn open_with(world: &World, meant: Meant, kept: Kept, how: How, face: &dyn Face) -> Result<Open, Shut> {
     let how = How {
         bandwidth: how.bandwidth.or(kept.bandwidth.map(|rate| rate.0)),
         trash: kept.trash.clone(),
@@ -186,6 +186,9 @@ async fn open_with(world: &World, meant: Meant, kept: Kept, how: How) -> Result<
         state: opened.state.clone(),
     };
     let session = Session::open(places, world.env.clone()).await?;
+    for note in &opened.notes {
+        face.item(&Item::Note(note));
+    }
     Ok(Open {
         opened,
         session,
@@ -217,7 +220,11 @@ async fn open_known(
         finds_trash: true,
         ..How::default()
     };
-    Ok(open(world, meant, Kept::default(), how).await?)
+    let open = open(world, meant, Kept::default(), how, face).await?;
+    if let Some(lost) = open.session.lost()? {
+        face.item(&Item::Note(&lost));
+    }
+    Ok(open)
 }
 
 /// Waits for the engine; when it was stopped before it began anything, says so.

@@ -147,12 +147,12 @@ impl World {
     }
 
     fn only(&self, face: &dyn Face) -> Result<Meant> {
-        let mut known = self.states.list()?;
-        if let (Some(only), true) = (known.pop(), known.is_empty()) {
+        let (known, broken) = (self.states.list()?, self.states.broken()?);
+        if let (1, true, Some(only)) = (known.len(), broken.is_empty(), known.first()) {
+            let only = only.clone();
             return Ok(Meant::places(only.left, only.right));
         }
-        let known = self.states.list()?;
-        if known.is_empty() {
+        if known.is_empty() && broken.is_empty() {
             return Err(Fault::new(Kind::Invalid, "no session has been begun", "")
                 .hint("begin one with `syncline sync LEFT RIGHT` or `syncline init PLACE`"));
         }
@@ -162,7 +162,10 @@ impl World {
                 right: &shown(&known.right),
             });
         }
-        let what = format!("{} sessions could be meant", known.len());
+        for broken in &broken {
+            face.item(&Item::Note(&broken.to_string()));
+        }
+        let what = format!("{} sessions could be meant", known.len() + broken.len());
         Err(Fault::new(Kind::Invalid, what, "").hint("say --of LEFT RIGHT, or stand in a repository"))
     }
 }

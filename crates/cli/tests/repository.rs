@@ -249,6 +249,11 @@ fn doctor_shows_what_a_bucket_can_and_the_least_policy() {
     let office = office();
     let desk = &office.desk;
     let ended = desk.ends(0, &["doctor", "s3://team/docs"]);
+    assert!(
+        !ended.out.contains("--checksum"),
+        "tags tell of every edit: {}",
+        ended.out
+    );
     for word in [
         "conditional writes",
         "listings in order",

@@ -149,3 +149,47 @@ fn s26_a_quota_is_said_once() {
         said[0]
     );
 }
+
+#[test]
+fn s19_a_run_keeps_its_own_trash_and_the_oldest_of_any_session_makes_room() {
+    const EARLY: &str = "went before its time";
+    let desk = Desk::new();
+    let small = desk.dir("small");
+    let Some(_mounted) = ext4(&desk, &small) else {
+        return skipped("not root, or no mkfs.ext4: nothing can be mounted");
+    };
+    desk.dir("small/b");
+    for name in ["one", "two"] {
+        desk.write(&format!("a/{name}"), &name.repeat(2 << 20));
+    }
+    desk.write("a/stays", "stays");
+    desk.ends(0, &["sync", "a", "small/b"]);
+    desk.dir("c");
+    desk.ends(0, &["sync", "c", "small/b"]);
+    // More than a tenth of the disk, and yet it can be taken back.
+    desk.remove("a/one");
+    let ended = desk.ends(0, &["sync", "a", "small/b"]);
+    assert!(
+        !ended.out.contains(EARLY) && !ended.err.contains(EARLY),
+        "{}{}",
+        ended.out,
+        ended.err
+    );
+    desk.ends(0, &["undo", "--of", "a", "small/b"]);
+    assert!(desk.path("small/b/one").exists());
+    desk.ends(0, &["sync", "a", "small/b"]);
+    desk.remove("a/one");
+    desk.ends(0, &["sync", "a", "small/b"]);
+    // Another session fills the same trash: what the first one left there goes.
+    desk.ends(0, &["sync", "c", "small/b"]);
+    desk.remove("c/two");
+    let ended = desk.ends(0, &["sync", "c", "small/b"]);
+    assert!(
+        ended.out.contains(EARLY) || ended.err.contains(EARLY),
+        "{}{}",
+        ended.out,
+        ended.err
+    );
+    desk.ends(0, &["undo", "--of", "c", "small/b"]);
+    assert!(desk.path("small/b/two").exists());
+}

@@ -241,3 +241,14 @@ fn what_an_option_cannot_take_is_said_with_the_option_and_a_way_on() {
         ended.err
     );
 }
+
+#[test]
+fn the_trash_of_a_run_that_never_was_cannot_be_emptied() {
+    let desk = Desk::new();
+    desk.write("a/x", "x");
+    desk.ends(0, &["sync", "a", "b"]);
+    let run = desk.ends(0, &["log", "--json"]).events("run")[0]["run"].clone();
+    desk.ends(0, &["trash", "empty", run.as_str().unwrap(), "--yes"]);
+    let ended = desk.ends(64, &["trash", "empty", "NOSUCHRUN", "--yes"]);
+    assert!(ended.err.contains("NOSUCHRUN"), "{}", ended.err);
+}

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Pair, Side};
-use crate::replica::Identity;
+use crate::replica::{Identity, Marker};
 
 /// A brake on removals, and likewise on overwrites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct Limits {
 pub enum Cause {
     /// No root there.
     Missing,
-    /// The marker is gone.
+    /// The marker is gone, or cannot be read.
     Unmarked,
     /// Another place, or the marker of one.
     Foreign,
@@ -224,6 +224,11 @@ fn fault_of(root: &Health, accepted: bool, harmless: bool) -> Option<(Cause, Str
     let Some(found) = &root.found else {
         return Some((Cause::Missing, "is missing".into()));
     };
+    let readable = found.marker.as_ref().is_none_or(Marker::is_readable);
+    if !readable && !accepted {
+        let words = "bears a marker that cannot be read: it may be another place, or a broken copy";
+        return Some((Cause::Unmarked, words.into()));
+    }
     if let Some(known) = root.known.as_ref().filter(|_| !accepted)
         && let Some(stranger) = stranger(known, found)
     {
@@ -262,7 +267,7 @@ fn stranger(known: &Identity, found: &Identity) -> Option<(Cause, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::{Marker, PlaceId};
+    use crate::replica::PlaceId;
 
     fn identity(place: &str, marker: Option<(&str, u64)>) -> Identity {
         Identity {
@@ -322,9 +327,19 @@ mod tests {
     #[test]
     fn a_root_that_is_not_the_known_one_stops_the_run() {
         type Break = fn(&mut Health);
-        let faults: [(Break, Cause, bool); 8] = [
+        let faults: [(Break, Cause, bool); 10] = [
             (|h| h.found = None, Cause::Missing, false),
             (|h| h.found = Some(identity("/x", None)), Cause::Unmarked, true),
+            (
+                |h| h.found = Some(identity("/a", Some(("", 0)))),
+                Cause::Unmarked,
+                true,
+            ),
+            (
+                |h| (h.known, h.found) = (None, Some(identity("/a", Some(("", 0))))),
+                Cause::Unmarked,
+                true,
+            ),
             (
                 |h| h.found = Some(identity("/a", Some(("other", 9)))),
                 Cause::Foreign,

@@ -83,6 +83,8 @@ pub struct Profile {
     pub normalises: bool,
     /// Something can be renamed without its bytes travelling.
     pub renames: bool,
+    /// What is displaced can be kept in the trash without its bytes travelling.
+    pub copies: bool,
     /// Two names can be exchanged in one step.
     pub exchanges: bool,
     /// A file can have several names, which share its bytes and attributes. Where not, each name of a group has its own.
@@ -108,6 +110,21 @@ pub struct Marker {
     pub id: String,
     /// Raised by each run before its first change there. Smaller than remembered: a restored replica.
     pub generation: u64,
+}
+
+impl Marker {
+    /// What stands for a marker that is there and cannot be read: it is nobody's.
+    pub fn unreadable() -> Self {
+        Self {
+            id: String::new(),
+            generation: 0,
+        }
+    }
+
+    /// False for one that is there and cannot be read.
+    pub fn is_readable(&self) -> bool {
+        !self.id.is_empty()
+    }
 }
 
 /// What can be seen of a place without any marker.

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use syncline_replica::{LocalReplica, Replica};
+use syncline_model::RelPath;
+use syncline_replica::{Elsewhere, LocalReplica, Replica, TrashElsewhere};
 use syncline_store::os::OsDisk;
 use syncline_testkit::here::local_options;
 use syncline_testkit::replica_conformance::check;
@@ -44,4 +45,43 @@ fn a_simulated_directory() {
         let replica: Arc<dyn Replica> = Arc::new(LocalReplica::open(disk, Path::new("/"), options).unwrap());
         replica
     });
+}
+
+/// Trash that goes to another place, or lies at one.
+fn elsewhere(goes: bool) {
+    let trees = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    check(&mut || {
+        count += 1;
+        let open = |name: String| -> Arc<dyn Replica> {
+            let at = trees.path().join(name);
+            std::fs::DirBuilder::new().create(&at).unwrap();
+            Arc::new(LocalReplica::open(Arc::new(OsDisk::new()), &at, local_options("tree")).unwrap())
+        };
+        let place = Elsewhere {
+            place: open(format!("place-{count}")),
+            below: RelPath::try_from("session/left").unwrap(),
+        };
+        let (goes, lies) = if goes {
+            (Some(place), Vec::new())
+        } else {
+            (None, vec![place])
+        };
+        let replica: Arc<dyn Replica> = Arc::new(TrashElsewhere {
+            inner: open(count.to_string()),
+            goes,
+            lies,
+        });
+        replica
+    });
+}
+
+#[test]
+fn a_directory_whose_trash_goes_elsewhere() {
+    elsewhere(true);
+}
+
+#[test]
+fn a_directory_whose_old_trash_lies_elsewhere() {
+    elsewhere(false);
 }

@@ -7,10 +7,13 @@
 //! each time a table is opened (a second for 200,000 rows), and takes it away only when it is full.
 //!
 //! One key space for one table: an idle second one would keep old journals for ever (fjall issue 288).
+//!
+//! Damage, whenever it is met, is noted in a file beside the table, so that [`FjallTable::open_whole`] puts the table aside when it is opened
+//! the next time; a table that another version wrote is no damage and stays where it is.
 
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
@@ -41,11 +44,20 @@ const FILES: usize = 64;
 /// What fjall writes last when it makes a table.
 const MARKER: &str = "version";
 
+/// The number that fjall writes there, behind these letters.
+const FORMAT: (&[u8], u8) = (b"FJL", 3);
+/// The trees that it keeps there: its own list of key spaces, and our one.
+const TREES: usize = 2;
+/// Ends the name of the file that says that a table is damaged, and begins the end of the name that it gets then.
+const DAMAGED: &str = "damaged";
+/// So many damaged tables are kept beside each other.
+const KEPT_ASIDE: usize = 1000;
+
 /// A table in a directory of its own. One process has it at a time.
 pub struct FjallTable {
     db: Database,
     rows: Keyspace,
-    at: String,
+    at: PathBuf,
 }
 
 impl FjallTable {
@@ -56,8 +68,14 @@ impl FjallTable {
         reason = "fjall names its files by path, and so must who makes room for them"
     )]
     pub fn open(path: &Path) -> Result<Self> {
+        let noted = path.with_extension(DAMAGED);
+        if let Ok(why) = std::fs::read(&noted) {
+            let why = String::from_utf8_lossy(&why).into_owned();
+            return Err(Fault::new(Kind::Corrupt, why, path.display()));
+        }
         // fjall cannot go on with a table that it was killed in while making it: made beside, it appears whole.
-        if !path.join(MARKER).exists() && !syncline_model::zoo::on("table-made-in-place") {
+        let in_place = syncline_model::zoo::on("table-made-in-place");
+        if !path.join(MARKER).exists() && !in_place {
             let beside = path.with_extension("new");
             let failed = |error| io_fault(&error, "make state table", &beside);
             match std::fs::remove_dir_all(&beside) {
@@ -71,12 +89,39 @@ impl FjallTable {
                 .and_then(|above| above.sync_all())
                 .map_err(failed)?;
         }
+        if !in_place && is_partly_gone(path) {
+            let what = "open state table: a part of it is gone";
+            return Err(Fault::new(Kind::Corrupt, what, path.display()));
+        }
         Self::open_here(path)
     }
 
+    /// Opens the table in the directory `path`. A damaged one gets another name beside it, which is returned, and an empty one takes its
+    /// place.
+    pub fn open_whole(path: &Path) -> Result<(Self, Option<PathBuf>)> {
+        match Self::open(path) {
+            Err(fault) if fault.is(Kind::Corrupt) => {
+                let aside = put_aside(path)?;
+                Ok((Self::open(path)?, Some(aside)))
+            }
+            opened => Ok((opened?, None)),
+        }
+    }
+
     fn open_here(path: &Path) -> Result<Self> {
-        let at = path.display().to_string();
-        let failed = |error| fault(&error, "open state table", &at);
+        // What is damaged is met by the engine with an error or with a panic.
+        let opened = std::panic::catch_unwind(|| Self::opened(path));
+        opened.unwrap_or_else(|_| {
+            Err(Fault::new(
+                Kind::Corrupt,
+                "open state table: it makes no sense",
+                path.display(),
+            ))
+        })
+    }
+
+    fn opened(path: &Path) -> Result<Self> {
+        let failed = |error| open_fault(&error, path);
         let db = Database::builder(path)
             .cache_size(CACHE)
             .max_journaling_size(JOURNALS)
@@ -92,6 +137,7 @@ impl FjallTable {
                 .data_block_restart_interval_policy(RestartIntervalPolicy::all(16))
         };
         let rows = db.keyspace("rows", options).map_err(failed)?;
+        let at = path.to_path_buf();
         Ok(Self { db, rows, at })
     }
 
@@ -110,13 +156,14 @@ impl FjallTable {
         let failed = |error: fjall::Error| fault(&error, "write state table", &self.at);
         let mut sorted = changes.peekable();
         let mut files = self.rows.start_ingestion().map_err(failed)?;
+        let at = self.at.display().to_string();
         while let Some(change) = sorted.next() {
             let (key, value) = change?;
             let again = |next: &Result<(Vec<u8>, _)>| next.as_ref().is_ok_and(|(next, _)| *next == key);
             if sorted.peek().is_some_and(again) {
                 continue;
             }
-            check_key(&key, &self.at)?;
+            check_key(&key, &at)?;
             match value {
                 Some(value) => files.write(key, value),
                 None => files.write_tombstone(key),
@@ -136,7 +183,7 @@ impl FjallTable {
 
 impl std::fmt::Debug for FjallTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FjallTable({})", self.at)
+        write!(f, "FjallTable({})", self.at.display())
     }
 }
 
@@ -182,7 +229,8 @@ impl Table for FjallTable {
             batch.sort_by(|a, b| a.0.cmp(&b.0));
             return self.ingest(batch.into_iter().map(Ok));
         }
-        batch.iter().try_for_each(|(key, _)| check_key(key, &self.at))?;
+        let at = self.at.display().to_string();
+        batch.iter().try_for_each(|(key, _)| check_key(key, &at))?;
         self.journal(batch)
             .map_err(|error| fault(&error, "write state table", &self.at))
     }
@@ -203,9 +251,57 @@ impl Table for FjallTable {
     }
 }
 
+/// fjall makes what is gone anew, and empty.
+#[allow(clippy::disallowed_methods, reason = "fjall names its files by path")]
+fn is_partly_gone(path: &Path) -> bool {
+    let Ok(trees) = std::fs::read_dir(path.join("keyspaces")) else {
+        return true;
+    };
+    let whole = trees.filter(|tree| {
+        tree.as_ref()
+            .is_ok_and(|tree| tree.path().join("current").is_file())
+    });
+    whole.count() < TREES
+}
+
+/// Gives a damaged table another name.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "fjall names its files by path, and so must who puts them aside"
+)]
+fn put_aside(path: &Path) -> Result<PathBuf> {
+    for number in 1..KEPT_ASIDE {
+        let aside = path.with_extension(format!("{DAMAGED}-{number}"));
+        if aside.symlink_metadata().is_ok() {
+            continue;
+        }
+        let failed = |error| io_fault(&error, "put a damaged state table aside", path);
+        std::fs::rename(path, &aside).map_err(failed)?;
+        match std::fs::remove_file(path.with_extension(DAMAGED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let above = path.parent().unwrap_or(path);
+        std::fs::File::open(above)
+            .and_then(|above| above.sync_all())
+            .map_err(failed)?;
+        return Ok(aside);
+    }
+    Err(Fault::new(
+        Kind::Corrupt,
+        "this state table is damaged, like many before it",
+        path.display(),
+    )
+    .hint("look at the disk; what ends in damaged-1 and so on beside it may go"))
+}
+
 fn io_kind(error: &io::Error) -> Kind {
     match error.raw_os_error() {
-        Some(code) => errno_kind(Errno::from_raw_os_error(code)),
+        Some(code) => match errno_kind(Errno::from_raw_os_error(code)) {
+            // Our own files are there and of the kind that we made them.
+            Kind::NotFound | Kind::Exists | Kind::Changed | Kind::Invalid => Kind::Corrupt,
+            other => other,
+        },
         // Bytes end early or are not what was written.
         None => Kind::Corrupt,
     }
@@ -213,23 +309,54 @@ fn io_kind(error: &io::Error) -> Kind {
 
 #[cold]
 fn io_fault(error: &io::Error, what: &str, at: &Path) -> Fault {
-    let kind = match error.kind() {
-        // Files of a table without its marker: a cut took it.
-        io::ErrorKind::DirectoryNotEmpty => Kind::Corrupt,
-        _ => io_kind(error),
-    };
-    Fault::new(kind, format!("{what}: {error}"), at.display())
+    Fault::new(io_kind(error), format!("{what}: {error}"), at.display())
 }
 
 #[cold]
-fn fault(error: &fjall::Error, what: &str, at: &str) -> Fault {
-    let kind = match error {
+#[allow(clippy::disallowed_methods, reason = "fjall names its files by path")]
+fn open_fault(error: &fjall::Error, at: &Path) -> Fault {
+    if let fjall::Error::InvalidVersion(_) = error
+        && let Ok(text) = std::fs::read(at.join(MARKER))
+        && let (letters, format) = FORMAT
+        && let Some(&[number]) = text.strip_prefix(letters)
+        && number > format
+    {
+        let what = format!("a state table of format {number}; this program knows {format}");
+        return Fault::new(Kind::Unsupported, what, at.display())
+            .hint("a newer version of this program wrote it: use that one");
+    }
+    Fault::new(kind_of(error), format!("open state table: {error}"), at.display())
+}
+
+fn kind_of(error: &fjall::Error) -> Kind {
+    match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io_kind(error),
         fjall::Error::Locked => Kind::Busy,
-        fjall::Error::InvalidVersion(_) => Kind::Unsupported,
         fjall::Error::KeyspaceDeleted => Kind::Bug,
         // After a failed write the engine takes no more: the owner stops and looks again.
         _ => Kind::Corrupt,
-    };
-    Fault::new(kind, format!("{what}: {error}"), at)
+    }
+}
+
+/// What went wrong with an open table. Damage is noted beside it.
+#[cold]
+fn fault(error: &fjall::Error, what: &str, at: &Path) -> Fault {
+    let fault = Fault::new(kind_of(error), format!("{what}: {error}"), at.display());
+    // It takes no more after a failed write, on a full disk as well: that alone is no damage.
+    if fault.is(Kind::Corrupt) && !matches!(error, fjall::Error::Poisoned) {
+        note_damage(at, &fault.what);
+        return fault.hint(
+            "run again: the damaged table is put aside then, and what it held is found again by content",
+        );
+    }
+    fault
+}
+
+/// The next one to open it puts it aside. If this cannot be written, the damage is met again.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it lies beside what fjall names by path"
+)]
+fn note_damage(at: &Path, why: &str) {
+    let _ = std::fs::write(at.with_extension(DAMAGED), why);
 }

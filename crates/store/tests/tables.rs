@@ -216,3 +216,133 @@ fn ten_million_rows_stay_within_the_memory_promised() {
     assert_eq!(rows, 10_000_000);
     assert!(peak < 200, "{peak} MiB");
 }
+
+/// All files below a directory.
+#[allow(clippy::disallowed_methods, reason = "a directory of the test's own")]
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Reads all there is and writes, as a run does.
+fn used(at: &std::path::Path) -> syncline_model::Result<Option<std::path::PathBuf>> {
+    let (table, aside) = FjallTable::open_whole(at)?;
+    for row in table.scan(b"", b"") {
+        let (key, value) = row?;
+        let number = u32::from_be_bytes(key.try_into().unwrap());
+        assert_eq!(Some(value), row_value(number), "a row that nobody wrote");
+    }
+    table.get(&7u32.to_be_bytes())?;
+    table.write((0..2000).map(row).collect())?;
+    table.persist()?;
+    Ok(aside)
+}
+
+fn row_value(number: u32) -> Option<Vec<u8>> {
+    row(number).1
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a directory of the test's own")]
+fn s34_damage_anywhere_is_put_aside_at_the_next_opening_at_the_latest() {
+    let whole = temp();
+    let at = whole.path().join("t");
+    for first in [0, 2000, 1000] {
+        let table = FjallTable::open(&at).unwrap();
+        table.write((first..first + 2000).map(row).collect()).unwrap();
+        table.write((0..20).map(row).collect()).unwrap();
+        table.persist().unwrap();
+    }
+    let names: Vec<_> = files(&at)
+        .into_iter()
+        .map(|file| file.strip_prefix(&at).unwrap().to_path_buf())
+        .collect();
+    assert!(names.len() > 5, "{names:?}");
+    let (mut met, mut aside) = (0, 0);
+    for name in &names {
+        for damage in ["flip", "begin", "end", "cut", "empty", "gone", "garbage"] {
+            let temp = temp();
+            let copy = temp.path().join("t");
+            assert!(
+                Command::new("cp")
+                    .arg("-r")
+                    .args([&at, &copy])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let file = copy.join(name);
+            let mut bytes = std::fs::read(&file).unwrap();
+            let length = bytes.len();
+            let mut flip = |from: usize| {
+                bytes
+                    .iter_mut()
+                    .skip(from)
+                    .take(20)
+                    .for_each(|byte| *byte ^= 0xff)
+            };
+            match damage {
+                "flip" => flip(length / 2),
+                "begin" => flip(0),
+                "end" => flip(length.saturating_sub(20)),
+                "cut" => bytes.truncate(length / 2),
+                "empty" => bytes.clear(),
+                "garbage" => bytes = b"garbage".to_vec(),
+                _ => {}
+            }
+            std::fs::remove_file(&file).unwrap();
+            match damage {
+                "gone" => {}
+                _ => std::fs::write(&file, bytes).unwrap(),
+            }
+            let what = format!("{damage} {}", name.display());
+            let mut put = None;
+            match used(&copy) {
+                Ok(seen) => put = seen,
+                Err(fault) => {
+                    met += 1;
+                    assert_eq!(fault.kind, Kind::Corrupt, "{what}: {fault:?}");
+                    assert!(fault.hint.is_some(), "{what}: {fault:?}");
+                    put = put.or(used(&copy).unwrap_or_else(|fault| panic!("{what}, again: {fault:?}")));
+                    assert!(put.is_some(), "{what}: not put aside");
+                }
+            }
+            if let Some(put) = put {
+                aside += 1;
+                assert!(put.exists(), "{what}: destroyed");
+            }
+            assert!(used(&copy).unwrap().is_none(), "{what}: put aside once more");
+        }
+    }
+    println!(
+        "{met} met while reading, {aside} put aside of {}",
+        names.len() * 7
+    );
+    assert!(met > 0 && aside > met);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a directory of the test's own")]
+fn a_table_of_a_newer_format_is_refused_and_stays() {
+    let temp = temp();
+    let at = temp.path().join("t");
+    drop(FjallTable::open(&at).unwrap());
+    std::fs::write(at.join("version"), b"FJL\x04").unwrap();
+    let fault = FjallTable::open_whole(&at).unwrap_err();
+    assert_eq!(fault.kind, Kind::Unsupported);
+    assert!(
+        fault.what.contains("format 4") && fault.hint.is_some(),
+        "{fault:?}"
+    );
+    std::fs::write(at.join("version"), b"FJL\x03").unwrap();
+    assert!(FjallTable::open_whole(&at).unwrap().1.is_none());
+}

@@ -2,7 +2,8 @@
 
 use syncline_model::guard::{Health, Limits, PlanSummary, Reason, Verdict, brakes, examine, guard};
 use syncline_model::retain::{Kept, TrashRule, retain};
-use syncline_model::{Identity, Kind, Pair, Result, Side};
+use syncline_model::{Entry, Identity, Kind, Pair, Result, Side, Time};
+use syncline_replica::TrashRun;
 
 use crate::api::{Event, Monitor, Options};
 use crate::plan::Tally;
@@ -91,6 +92,10 @@ impl Session {
 
     /// Whether the base knows anything on each side.
     fn knew(&self) -> Result<Pair<bool>> {
+        // What is gone was something: a side that is empty now may have been emptied.
+        if self.base.lost()?.is_some() {
+            return Ok(Pair::new(true, true));
+        }
         let mut knew = Pair::new(false, false);
         for row in self.base.rows() {
             let (_, row) = row?;
@@ -104,12 +109,12 @@ impl Session {
     }
 
     /// Forgets trash that is too old, and the oldest where there is too much.
-    pub(crate) async fn retain_trash(&self, monitor: &dyn Monitor) -> Result<()> {
+    pub(crate) async fn retain_trash(&self, own: &str, monitor: &dyn Monitor) -> Result<()> {
         for side in Side::BOTH {
             if self.sides[side].profile().read_only {
                 continue;
             }
-            match self.retain_on(side, monitor).await {
+            match self.retain_on(side, own, monitor).await {
                 // A place that takes nothing more keeps its trash until the next run.
                 Err(fault) if fault.whole => {}
                 retained => retained?,
@@ -118,17 +123,36 @@ impl Session {
         Ok(())
     }
 
-    async fn retain_on(&self, side: Side, monitor: &dyn Monitor) -> Result<()> {
+    /// What the trash of a run takes that this session has not noted: that of another session, or from before the base was lost.
+    async fn weigh_trash(&self, side: Side, run: &str) -> Result<u64> {
+        let mut bytes = 0;
+        let mut walk = match self.sides[side].trash_list(run).await {
+            Err(fault) if fault.is(Kind::NotFound) => return Ok(0),
+            walk => walk?,
+        };
+        while let Some(batch) = walk.next().await? {
+            let sizes = batch
+                .iter()
+                .map(|seen| &seen.what.entry)
+                .filter(|entry| entry.is_file());
+            bytes += sizes.map(Entry::size).sum::<u64>();
+        }
+        self.base.weigh_trash(side, run, bytes)?;
+        Ok(bytes)
+    }
+
+    /// Whatever session a run belongs to, its trash lies in the same root and counts. The run `own`, which ends now, is the newest.
+    async fn retain_on(&self, side: Side, own: &str, monitor: &dyn Monitor) -> Result<()> {
         let replica = &self.sides[side];
-        let bytes = self.base.trash_bytes(side)?;
+        let noted = self.base.trash_bytes(side)?;
         let mut kept = Vec::new();
-        for run in replica.trash().await? {
-            let bytes = bytes.get(&run.run).copied().unwrap_or(0);
-            kept.push(Kept {
-                run: run.run,
-                time: run.time,
-                bytes,
-            });
+        for TrashRun { run, time } in replica.trash().await? {
+            let bytes = match noted.get(&run) {
+                Some(bytes) => *bytes,
+                None => self.weigh_trash(side, &run).await?,
+            };
+            let time = if run == own { LAST } else { time };
+            kept.push(Kept { run, time, bytes });
         }
         let now = replica.clock().await?.unwrap_or_else(|| self.env.clock.now());
         let (total, _) = replica.space().await?;
@@ -155,6 +179,12 @@ fn summaries(files: &Pair<u64>, tally: &Pair<Tally>) -> Pair<PlanSummary> {
         overwrites: tally[side].overwrites.saturating_sub(tally[side].spared),
     })
 }
+
+/// After every time.
+const LAST: Time = Time {
+    secs: i64::MAX,
+    nanos: 0,
+};
 
 fn limits(options: &Options) -> Limits {
     Limits {

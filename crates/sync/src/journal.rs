@@ -245,6 +245,16 @@ pub fn is_settled(shelf: &dyn Shelf, run: &str) -> Result<bool> {
     Ok(matches!(last, Some(Record::End { .. } | Record::Recovered)))
 }
 
+/// True when a run has ended, or a later one has looked after it: its base was durable then.
+pub fn any_settled(shelf: &dyn Shelf) -> Result<bool> {
+    for run in shelf.runs()?.iter().rev() {
+        if is_settled(shelf, run)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The runs that have a log, oldest first.
 pub fn runs(shelf: &dyn Shelf) -> Result<Vec<RunInfo>> {
     shelf.runs()?.into_iter().map(|run| info(shelf, run)).collect()

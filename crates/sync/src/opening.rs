@@ -5,10 +5,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use syncline_model::{Fault, Kind, Pair, Result, Side};
+use syncline_model::{Kind, Pair, Result, Side};
 use syncline_store::disk::Make;
 use syncline_store::os::OsDisk;
-use syncline_store::{Disk, FjallTable, Place, Sync, Table};
+use syncline_store::{Disk, FjallTable};
 
 use crate::api::{Env, Places};
 use crate::session::Session;
@@ -25,16 +25,19 @@ impl Session {
             Err(fault) if fault.is(Kind::Exists) => {}
             made => made?,
         }
-        let path = places.state.join(TABLES);
-        let table: Arc<dyn Table> = match FjallTable::open(&path) {
-            Ok(table) => Arc::new(table),
-            Err(fault) if fault.is(Kind::Corrupt) => {
-                put_aside(&*disk, &dir, &fault)?;
-                Arc::new(FjallTable::open(&path)?)
-            }
-            Err(fault) => return Err(fault),
-        };
-        Self::over(places.sides, table, Arc::new(DiskShelf::new(disk, dir)?), env)
+        let (table, aside) = FjallTable::open_whole(&places.state.join(TABLES))?;
+        let session = Self::over(
+            places.sides,
+            Arc::new(table),
+            Arc::new(DiskShelf::new(disk, dir)?),
+            env,
+        )?;
+        if let Some(aside) = aside.filter(|_| session.base.lost().is_ok_and(|lost| lost.is_some())) {
+            session
+                .base
+                .note_lost(&format!("was damaged; {}", aside.display()))?;
+        }
+        Ok(session)
     }
 
     /// Ends the binding: the trash goes when asked, and at places that no other session of ours uses (`last`) our part in them. Says where
@@ -54,25 +57,4 @@ impl Session {
         }
         Ok(alone)
     }
-}
-
-/// Damaged tables get another name, for whoever wants to look at them.
-fn put_aside<D: Disk>(disk: &D, dir: &D::Dir, fault: &Fault) -> Result<()> {
-    for number in 1..1000 {
-        let name = format!("{TABLES}.damaged-{number}");
-        match disk.place((dir, TABLES.as_bytes()), (dir, name.as_bytes()), Place::New) {
-            Ok(()) => {
-                disk.make(dir, TABLES.as_bytes(), Make::Dir)?;
-                return disk.sync(Sync::Dir(dir));
-            }
-            Err(taken) if taken.is(Kind::Exists) => {}
-            Err(other) => return Err(other),
-        }
-    }
-    Err(Fault::new(
-        Kind::Corrupt,
-        format!("the state tables are damaged: {fault}"),
-        "",
-    )
-    .hint("remove old tables.damaged-* from the session's state directory"))
 }

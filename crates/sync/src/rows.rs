@@ -30,6 +30,8 @@ const SPELLING: u8 = b'n';
 const TRASH: u8 = b't';
 const SPILT: u8 = b'w';
 
+/// Says that what was known is gone, and where it lies if it was damaged.
+const LOST: &[u8] = b"/lost";
 /// Says that there are digests.
 const DIGESTS: &[u8] = b"/digests";
 /// Bytes of a usual row.
@@ -119,6 +121,31 @@ impl Base {
         &*self.table
     }
 
+    /// True when nothing was ever written to this table.
+    pub fn is_fresh(table: &dyn Table) -> Result<bool> {
+        Ok(table.get(b"i/version")?.is_none())
+    }
+
+    /// Notes that what earlier runs agreed on is gone.
+    pub fn note_lost(&self, why: &str) -> Result<()> {
+        self.table
+            .write(vec![(key(OWN, LOST), Some(why.as_bytes().to_vec()))])
+    }
+
+    /// Why what earlier runs agreed on is gone, until a run has found it again.
+    pub fn lost(&self) -> Result<Option<String>> {
+        let why = self.table.get(&key(OWN, LOST))?;
+        Ok(why.map(|why| String::from_utf8_lossy(&why).into_owned()))
+    }
+
+    /// A run has found again what was gone.
+    pub fn found_again(&self) -> Result<()> {
+        match self.table.get(&key(OWN, LOST))? {
+            Some(_) => self.table.write(vec![(key(OWN, LOST), None)]),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the table of a session; another layout than ours is refused.
     pub fn open(table: Arc<dyn Table>) -> Result<Self> {
         match table.get(b"i/version")? {
@@ -127,7 +154,12 @@ impl Base {
             Some(version) => {
                 let what =
                     format!("the session's state has layout {version:?}, this program knows {VERSION}");
-                return Err(Fault::new(Kind::Unsupported, what, "").hint("use the program that wrote it"));
+                let newer = version.first().is_some_and(|version| *version > VERSION);
+                return Err(Fault::new(Kind::Unsupported, what, "").hint(if newer {
+                    "a newer version of this program wrote it: use that one"
+                } else {
+                    "an older version of this program wrote it: end the session with `syncline leave` of that one"
+                }));
             }
         }
         Ok(Self { table, blank: false })
@@ -400,6 +432,12 @@ impl Base {
         } else {
             self.table.write(batch)
         }
+    }
+
+    /// Notes how many bytes a side's trash holds of any run.
+    pub fn weigh_trash(&self, side: Side, run: &str, bytes: u64) -> Result<()> {
+        self.table
+            .write(vec![(trash_key(side, run), Some(encode(&bytes)?))])
     }
 
     /// Bytes that runs put into a side's trash.

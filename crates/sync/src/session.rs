@@ -43,9 +43,14 @@ impl Session {
         shelf: Arc<dyn Shelf>,
         env: Env,
     ) -> Result<Self> {
+        let lost = Base::is_fresh(&*table)? && journal::any_settled(&*shelf)?;
+        let base = Base::open(table)?;
+        if lost {
+            base.note_lost("is gone")?;
+        }
         Ok(Self {
             sides,
-            base: Base::open(table)?,
+            base,
             shelf,
             env,
         })
@@ -89,6 +94,9 @@ impl Session {
         let begun = self.begin()?;
         let options = &self.writable(options, monitor);
         self.tell_limits(options, monitor);
+        if let Some(lost) = self.lost()? {
+            monitor.event(Event::Note(&lost));
+        }
         let known = self.base.remembered()?.identity;
         let before = self.answers(&known).await?;
         let strangers = self.strangers(&known, &before, options)?;

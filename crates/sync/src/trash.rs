@@ -217,8 +217,17 @@ impl Session {
 
     /// Forgets the trash of a run, or all of it. How many runs' trash went.
     pub async fn trash_empty(&self, run: Option<&str>) -> Result<u64> {
-        self.empty_trash_of(|held| run.is_none_or(|run| run == held))
-            .await
+        let emptied = self
+            .empty_trash_of(|held| run.is_none_or(|run| run == held))
+            .await?;
+        match run {
+            Some(run) if emptied == 0 && !self.shelf.runs()?.iter().any(|known| known == run) => {
+                let what = "no run of this session has that name, and no trash does";
+                Err(Fault::new(Kind::Invalid, what, format!("{run:?}"))
+                    .hint("syncline trash list shows what there is, and of which run"))
+            }
+            _ => Ok(emptied),
+        }
     }
 
     /// Forgets the trash of these runs. How many runs' trash went.

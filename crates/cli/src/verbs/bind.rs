@@ -158,7 +158,7 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
         Ok(Looked {
             known: Some(known), ..
         }) => {
-            let open = open(world, meant, Kept::default(), How::default()).await?;
+            let open = open(world, meant, Kept::default(), How::default(), face).await?;
             let both = &open.opened.places;
             let last = Pair::new(
                 last_session(world, &both.left, &known.dir)?,
@@ -195,8 +195,11 @@ pub async fn leave(world: &World, which: &Which, empty_trash: bool, face: &dyn F
     Ok(Done::well())
 }
 
-/// True when no other session of this machine knows the place.
+/// True when no other session of this machine knows the place. One whose record cannot be read may know it.
 fn last_session(world: &World, place: &Place, but: &Path) -> Result<bool> {
+    if !world.states.broken()?.is_empty() {
+        return Ok(false);
+    }
     let mut sessions = world.states.list()?.into_iter().filter(|known| known.dir != but);
     Ok(!sessions.any(|known| known.left == place.text || known.right == place.text))
 }

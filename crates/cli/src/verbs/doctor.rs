@@ -108,6 +108,10 @@ fn state(world: &World, face: &dyn Face) -> Result<Exit> {
     match writable {
         Ok(()) => {
             let sessions = world.states.list()?.len();
+            for broken in world.states.broken()? {
+                let advice = broken.hint.as_deref();
+                tell(face, "session", Some(false), &broken.to_string(), advice);
+            }
             tell(
                 face,
                 "state",
@@ -193,14 +197,24 @@ async fn place(world: &World, text: &OsString, face: &dyn Face) -> Result<()> {
     let (replica, _) = world.open_one(&place).await?;
     let identity = replica.identity().await?;
     tell(face, "reachable", Some(true), "yes", None);
-    let marker = identity.marker.map_or("never synced".to_string(), |marker| {
-        format!(
-            "synced before: id {}, generation {}",
-            marker.id, marker.generation
-        )
-    });
-    tell(face, "identity", None, &marker, None);
-    profile(replica.profile(), face);
+    match identity.marker {
+        None => tell(face, "identity", None, "never synced", None),
+        Some(marker) if !marker.is_readable() => tell(
+            face,
+            "identity",
+            Some(false),
+            "its marker in .syncline cannot be read",
+            Some(
+                "sync with --accept left or --accept right, whichever side it is: both sides are joined then",
+            ),
+        ),
+        Some(marker) => {
+            let (id, generation) = (marker.id, marker.generation);
+            let found = format!("synced before: id {id}, generation {generation}");
+            tell(face, "identity", None, &found, None);
+        }
+    }
+    profile(replica.profile(), place.dir().is_some(), face);
     space(&*replica, face).await?;
     if let At::Bucket(url, store) = &place.at {
         let rate = Rate::new(Arc::clone(&world.env.clock), None);
@@ -219,7 +233,7 @@ async fn place(world: &World, text: &OsString, face: &dyn Face) -> Result<()> {
     Ok(())
 }
 
-fn profile(profile: &Profile, face: &dyn Face) {
+fn profile(profile: &Profile, local: bool, face: &dyn Face) {
     let classes = profile.classes;
     let list = |pairs: &[(bool, &'static str)]| {
         let names: Vec<&str> = pairs
@@ -254,7 +268,8 @@ fn profile(profile: &Profile, face: &dyn Face) {
         (true, true) => "case is folded, Unicode is normalised",
     };
     tell(face, "names", None, names, None);
-    if !classes.ctime {
+    // Objects are known by their tags.
+    if local && !classes.ctime {
         let advice = "an edit that keeps size and time is found with --checksum only";
         tell(
             face,

@@ -147,7 +147,7 @@ pub async fn apply(world: &World, file: &Path, once: Once, face: &dyn Face, stop
         no_trash: None,
         ..limits(world, &meant)?
     };
-    let open = open_with(world, meant, kept, how).await?;
+    let open = open_with(world, meant, kept, how, face).await?;
     stopped(stop)?;
     // All else is what the plan says.
     let options = Options {

@@ -48,7 +48,7 @@ pub async fn within(
         look_only: once.dry_run || once.plan.is_some(),
         ..How::default()
     };
-    let open = open(world, meant, typed, how).await?;
+    let open = open(world, meant, typed, how, face).await?;
     let done = begun(world, &open, what, once, face, stop).await;
     if done
         .as_ref()

@@ -38,29 +38,26 @@ impl Told {
     }
 }
 
-async fn current(shared: &Shared) -> Result<Option<(Tag, Told)>> {
+/// The object that is there, and what it tells; `None` within: it cannot be read.
+async fn current(shared: &Shared) -> Result<Option<(Tag, Option<Told>)>> {
     let key = Key::new(MARKER)?;
     let (blob, bytes) = match read_whole(&*shared.store, &key, MARKER_MAX, None).await {
         Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
         read => read?,
     };
-    let told: Told = serde_json::from_slice(&bytes).map_err(|why| {
-        Fault::new(
-            Kind::Corrupt,
-            "the marker of this replica cannot be read",
-            format!("{MARKER} in {}", shared.store.label()),
-        )
-        .because(why)
-        .hint("look at that object; remove it only if this bucket is really the replica that you mean")
-    })?;
-    shared
-        .generation
-        .fetch_max(told.marker.generation, Ordering::Relaxed);
+    let told: Option<Told> = serde_json::from_slice(&bytes).ok();
+    if let Some(told) = &told {
+        shared
+            .generation
+            .fetch_max(told.marker.generation, Ordering::Relaxed);
+    }
     Ok(Some((blob.tag, told)))
 }
 
 pub(super) async fn identity(shared: &Shared) -> Result<Identity> {
-    let marker = current(shared).await?.map(|(_, told)| told.marker);
+    let marker = current(shared)
+        .await?
+        .map(|(_, told)| told.map_or_else(Marker::unreadable, |told| told.marker));
     if marker.is_none() {
         // No marker and no bucket look alike when asked for one object.
         shared.store.list("", None).await?.next().await?;
@@ -82,12 +79,14 @@ pub(super) async fn mark(shared: &Shared, wanted: &Marker) -> Result<()> {
     for _ in 0..TRIES {
         let (cond, generation, mut devices) = match current(shared).await? {
             None => (Cond::Absent, wanted.generation, BTreeSet::new()),
-            Some((tag, Told { marker: now, devices })) if now.id == wanted.id => (
+            // Whoever writes here has been told of it, and answered.
+            Some((tag, None)) => (Cond::Is(tag), wanted.generation, BTreeSet::new()),
+            Some((tag, Some(Told { marker: now, devices }))) if now.id == wanted.id => (
                 Cond::Is(tag),
                 wanted.generation.max(now.generation.saturating_add(1)),
                 devices,
             ),
-            Some((_, Told { marker: now, .. })) => {
+            Some((_, Some(Told { marker: now, .. }))) => {
                 let what = format!("is marked as replica {} and not {}", now.id, wanted.id);
                 return Err(Fault::new(Kind::Changed, what, shared.store.label()));
             }
@@ -123,6 +122,7 @@ pub(super) async fn leave(shared: &Shared) -> Result<bool> {
         let Some((tag, mut told)) = current(shared).await? else {
             return Ok(true);
         };
+        let Some(told) = &mut told else { return Ok(false) };
         let full = told.devices.len() >= DEVICES;
         // One written before devices were named there: nobody knows who knows it.
         if !told.devices.remove(&shared.options.device) {

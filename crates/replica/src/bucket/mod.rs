@@ -133,6 +133,7 @@ impl BucketReplica {
             folds_case: false,
             normalises: false,
             renames: caps.reuse,
+            copies: caps.reuse || (caps.versions && caps.metadata),
             exchanges: false,
             second_names: false,
             conditional: caps.if_absent && caps.if_is,

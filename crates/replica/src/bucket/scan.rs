@@ -175,7 +175,7 @@ fn take(
         )?;
     }
     let slot = Slot::of(&path, is_dir);
-    if !overlaid || is_dir {
+    if !overlaid || is_dir || syncline_model::zoo::on("stale-listing") {
         return pile.push(&slot, Item::Object(blob));
     }
     let mut overlay = lock(&shared.overlay);
@@ -202,9 +202,10 @@ async fn ask_for_missing(
     let wanted = |path: &RelPath| scope.only.is_empty() || scope.only.iter().any(|only| path.is_within(only));
     let missing: Vec<Slot> = {
         let overlay = lock(&shared.overlay);
+        let believed = syncline_model::zoo::on("stale-listing");
         overlay
             .present()
-            .filter(|slot| !shown.contains(*slot) && wanted(&slot.path()))
+            .filter(|slot| !believed && !shown.contains(*slot) && wanted(&slot.path()))
             .cloned()
             .collect()
     };

@@ -112,15 +112,15 @@ pub(crate) fn read_marker<D: Disk>(disk: &D, root: &D::Dir) -> Result<Option<Mar
         Err(fault) if fault.is(Kind::NotFound) => return Ok(None),
         Err(fault) => return Err(fault.at(OWN_DIR)),
     };
-    let at = ".syncline/marker.json";
-    let Some(bytes) = read_small(disk, &own, MARKER).map_err(|fault| fault.at(at))? else {
-        return Ok(None);
+    let bytes = match read_small(disk, &own, MARKER) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(fault) if fault.is(Kind::Corrupt) => return Ok(Some(Marker::unreadable())),
+        Err(fault) => return Err(fault.at(".syncline/marker.json")),
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        Fault::new(Kind::Corrupt, "the marker of this place cannot be read", at)
-            .because(error)
-            .hint("see `syncline doctor`; a place whose marker was lost is taken up again with --accept")
-    })
+    Ok(Some(
+        serde_json::from_slice(&bytes).unwrap_or_else(|_| Marker::unreadable()),
+    ))
 }
 
 /// Writes the marker of `root`, durably.
@@ -150,6 +150,14 @@ pub(crate) fn touch<D: Disk>(disk: &D, root: &D::Dir) -> Result<Time> {
     Ok(time)
 }
 
+/// A date and a time of day, as that host's clock has it.
+fn moment(secs: i64) -> String {
+    match jiff::Timestamp::from_second(secs) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Err(_) => "a time that makes no sense".into(),
+    }
+}
+
 /// Takes the root's lock; `Busy` names its holder.
 pub(crate) fn take_lock<D: Disk>(disk: &D, root: &D::Dir, me: &Holder, label: &str) -> Result<D::File> {
     let (own, _) = own_dir(disk, root)?;
@@ -165,7 +173,14 @@ pub(crate) fn take_lock<D: Disk>(disk: &D, root: &D::Dir, me: &Holder, label: &s
             read_small(disk, &own, HOLDER)?.and_then(|bytes| serde_json::from_slice::<Holder>(&bytes).ok());
         let who = holder.map_or_else(
             || "another run".to_owned(),
-            |held| format!("process {} on {} (since {})", held.pid, held.host, held.since),
+            |held| {
+                format!(
+                    "process {} on {} (since {})",
+                    held.pid,
+                    held.host,
+                    moment(held.since)
+                )
+            },
         );
         return Err(
             Fault::new(Kind::Busy, format!("{who} works on this place"), label)
@@ -177,5 +192,16 @@ pub(crate) fn take_lock<D: Disk>(disk: &D, root: &D::Dir, me: &Holder, label: &s
         // Who holds it is only told; the lock itself needs no room.
         Err(fault) if !fault.is(Kind::Full) => Err(fault),
         _ => Ok(file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn who_holds_a_root_is_told_with_a_date() {
+        assert_eq!(moment(1_795_307_517), "2026-11-22 00:31:57Z");
+        assert!(moment(i64::MAX).contains("no sense"));
     }
 }

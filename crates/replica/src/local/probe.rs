@@ -72,6 +72,7 @@ impl Found {
             folds_case: self.folds_case,
             normalises: self.normalises,
             renames: !read_only,
+            copies: !read_only,
             exchanges: self.exchanges,
             second_names: true,
             conditional: self.exchanges,

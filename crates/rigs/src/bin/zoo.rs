@@ -94,6 +94,11 @@ const BUGS: &[(&str, &str, Finder)] = &[
         Test("syncline-replica", "bucket_tree", "b6_an_upload_of_rclone"),
     ),
     (
+        "stale-listing",
+        "a listing that lags behind our own writes is believed",
+        Test("syncline-replica", "bucket_tree", "b10_a_listing_that_lags"),
+    ),
+    (
         "newest-wins",
         "of two edits the one with the later time wins",
         Test("syncline-sync", "simulated", "s10_clocks_that_differ"),

@@ -137,6 +137,7 @@ impl Many {
             folds_case: false,
             normalises: false,
             renames: true,
+            copies: true,
             exchanges: true,
             conditional: true,
             second_names: true,

@@ -95,10 +95,15 @@ impl Session {
             self.remember_agreed(plan, trust, options).await?;
             self.refused(begun, Vec::new())
         };
-        self.wind_up(
-            begun, report, &conflicts, problems, verdict, busy, options, monitor,
-        )
-        .await
+        let report = self
+            .wind_up(
+                begun, report, &conflicts, problems, verdict, busy, options, monitor,
+            )
+            .await?;
+        if options.only.is_empty() && report.exit != Exit::Stopped {
+            self.base.found_again()?;
+        }
+        Ok(report)
     }
 
     /// Opens the log and both edits.
@@ -186,7 +191,7 @@ impl Session {
             (report.conflicts > 0, Exit::Conflict),
         ]);
         if busy {
-            self.retain_trash(monitor).await?;
+            self.retain_trash(&begun.run, monitor).await?;
             self.base.persist()?;
         }
         report.seconds = self.since(begun);

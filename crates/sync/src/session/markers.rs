@@ -19,7 +19,8 @@ impl Session {
         let mut now = before.clone();
         for side in Side::BOTH {
             let Some(identity) = &mut now[side] else { continue };
-            let wanted = identity.marker.is_none() || writes[side];
+            let readable = identity.marker.as_ref().is_some_and(Marker::is_readable);
+            let wanted = !readable || writes[side];
             if wanted && !self.sides[side].profile().read_only {
                 identity.marker = self.mark(side, identity.marker.take(), monitor).await?;
             }
@@ -35,11 +36,11 @@ impl Session {
         monitor: &dyn Monitor,
     ) -> Result<Option<Marker>> {
         let marker = match &had {
-            Some(marker) => Marker {
+            Some(marker) if marker.is_readable() => Marker {
                 id: marker.id.clone(),
                 generation: marker.generation + 1,
             },
-            None => {
+            _ => {
                 let id = format!("{:016x}{:016x}", self.env.dice.roll(), self.env.dice.roll());
                 Marker { id, generation: 1 }
             }

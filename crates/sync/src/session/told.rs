@@ -5,6 +5,8 @@ use syncline_model::{Classes, Pair, RelPath, Result, Side};
 
 use super::carried::Work;
 use super::{Begun, Session};
+use syncline_replica::Durability;
+
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report};
 use crate::execute::{Gate, Waiting, not_writable};
 use crate::plan::{Draft, Item, Phase, Plan, copied};
@@ -23,6 +25,7 @@ impl Session {
                 )));
             }
         }
+        self.tell_promises(options, monitor);
         type Class = fn(&Classes) -> bool;
         let classes: [(&str, Class); 5] = [
             ("owners", |classes| classes.owner),
@@ -42,6 +45,47 @@ impl Session {
                 )));
             }
         }
+    }
+
+    /// Says once which promises the options of this run take back.
+    fn tell_promises(&self, options: &Options, monitor: &dyn Monitor) {
+        if options.durability == Durability::None && !options.dry_run {
+            monitor.event(Event::Note(
+                "--durability none: nothing is flushed, so a power cut soon after this run may lose or tear what it does",
+            ));
+        }
+        if !options.classes.ctime {
+            monitor.event(Event::Note(
+                "--no-ctime: times of status change are not looked at, so an edit that keeps size and time is found with --checksum only",
+            ));
+        }
+        for side in Side::BOTH {
+            let profile = self.sides[side].profile();
+            if options.trash && options.writes[side] && !profile.copies && !profile.read_only {
+                monitor.event(Event::Note(&format!(
+                    "{} keeps neither versions nor copies by itself: what is displaced there goes to its trash through this machine, byte by \
+                     byte",
+                    profile.label
+                )));
+            }
+        }
+    }
+
+    /// What a person should know where the base is gone, until a run has found it again.
+    pub fn lost(&self) -> Result<Option<String>> {
+        let why = self.base.lost()?;
+        Ok(why.map(|why| {
+            let (why, aside) = why.split_once("; ").unwrap_or((&why, ""));
+            let aside = if aside.is_empty() {
+                String::new()
+            } else {
+                format!(" and lies at {aside} now")
+            };
+            format!(
+                "what earlier runs agreed on {why}{aside}: a run finds it again by content, as a first run does; conflicts that waited in the \
+                 inbox are forgotten, and their versions stay as they are"
+            )
+        }))
     }
 
     pub(crate) fn refused(&self, begun: &Begun, reasons: Vec<Reason>) -> Report {

@@ -288,3 +288,52 @@ fn who_leaves_takes_the_trash_of_his_own_session_alone() {
     assert_eq!(world.undo(None).exit(), 0);
     assert_eq!(world.left.read("mine"), b"1");
 }
+
+/// The runs that have trash at the right.
+#[allow(clippy::disallowed_methods, reason = "a user of the real disk")]
+fn trashed(world: &World) -> Vec<String> {
+    let trash = std::fs::read_dir(world.right.at(".syncline/trash")).unwrap();
+    let mut runs: Vec<_> = trash
+        .map(|run| run.unwrap().file_name().into_string().unwrap())
+        .collect();
+    runs.sort();
+    runs
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "trash of earlier runs, made by hand")]
+fn s19_trash_older_than_thirty_days_goes_when_a_run_has_ended() {
+    let world = World::synced(&[("x", "1")]);
+    let (old, young) = ("20200101T000000.000Z-0001", "20200202T000000.000Z-0002");
+    for (run, days) in [(old, 31), (young, 29)] {
+        let dir = world.right.at(".syncline/trash").join(run);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("f"), "f").unwrap();
+        let past = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 60 * 60);
+        std::fs::File::open(&dir).unwrap().set_modified(past).unwrap();
+    }
+    world.left.write("x", "2");
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 0, "{ran:?}");
+    let runs = trashed(&world);
+    assert!(!runs.contains(&old.to_owned()), "{runs:?}");
+    assert!(runs.contains(&young.to_owned()), "{runs:?}");
+    assert!(runs.contains(&ran.report.run.clone().unwrap()), "{runs:?}");
+}
+
+#[test]
+fn what_an_option_takes_back_is_said() {
+    let world = World::synced(&[("x", "1")]);
+    assert!(!world.sync().said.notes.iter().any(|note| note.contains("--")));
+    let mut options = Options {
+        durability: syncline_replica::Durability::None,
+        ..Options::default()
+    };
+    options.classes.ctime = false;
+    world.left.write("x", "2");
+    let notes = world.run(&options).said.notes;
+    for option in ["--durability none", "--no-ctime"] {
+        let said = notes.iter().filter(|note| note.contains(option)).count();
+        assert_eq!(said, 1, "{option}: {notes:?}");
+    }
+}

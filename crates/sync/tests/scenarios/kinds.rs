@@ -141,6 +141,28 @@ fn s30_names_of_one_file_stay_one_file() {
 }
 
 #[test]
+fn s30_names_of_one_file_stay_one_file_without_trash() {
+    for names in [&["a/g"][..], &["a/g", "a/h", "z"][..]] {
+        let world = World::new();
+        world.left.write("a/f", "one file");
+        for name in names {
+            world.left.hard_link("a/f", name);
+        }
+        assert_eq!(world.sync().exit(), 0);
+        world.left.write("a/f", "edited under one name");
+        let ran = world.run(&Options {
+            trash: false,
+            ..Options::default()
+        });
+        assert_eq!(ran.exit(), 0, "{names:?}: {ran:?}");
+        let links = world.right.at("a/f").metadata().unwrap().nlink();
+        assert_eq!(links, 1 + names.len() as u64, "{names:?}: the group was parted");
+        assert_eq!(world.right.read(names[0]), b"edited under one name");
+        world.assert_settled();
+    }
+}
+
+#[test]
 fn s30_set_id_bits_of_the_other_side_are_not_trusted() {
     let world = World::new();
     world.left.write("tool", "#!/bin/sh");

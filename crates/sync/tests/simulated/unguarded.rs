@@ -330,3 +330,55 @@ fn b3_with_conditional_writes_nothing_of_this_is_asked() {
         assert_eq!(team.anna.look()["mine"], "by another tool");
     });
 }
+
+/// Keeps what is said.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl Monitor for Notes {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Note(note) = event {
+            self.0.lock().unwrap().push(note.to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_store_whose_trash_costs_bytes_is_told_of_before_the_run() {
+    let all = MemOptions::default().caps;
+    for (reuse, versions, trash, said) in [
+        (false, false, true, true),
+        (true, false, true, false),
+        (false, true, true, false),
+        (false, false, false, false),
+    ] {
+        let clock = FakeClock::hurrying(1_700_000_000);
+        let caps = Caps {
+            reuse,
+            versions,
+            ..all.clone()
+        };
+        let options = MemOptions {
+            caps,
+            ..MemOptions::default()
+        };
+        let dice = Arc::new(SeededDice::new(3));
+        let store = MemStore::new("bucket", options, Arc::new(clock.clone()), dice);
+        let notes = Notes::default();
+        block_on(async {
+            let person = Machine::new("anna", &clock).process(Arc::new(store));
+            let options = Options {
+                trash,
+                ..Options::default()
+            };
+            person
+                .session
+                .run("sync", &options, &notes, &Stop::default())
+                .await
+                .unwrap();
+        });
+        let notes = notes.0.into_inner().unwrap();
+        let found = notes.iter().any(|note| note.contains("through this machine"));
+        assert_eq!(found, said, "{reuse} {versions} {trash}: {notes:?}");
+    }
+}

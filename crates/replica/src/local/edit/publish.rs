@@ -282,8 +282,15 @@ impl<D: Disk> LocalEdit<D> {
             self.routes.forget(at.path.as_bytes());
         }
         if !self.how.trash {
+            // Its other names are known by the times from before; what cannot be opened is looked at anew by the next run.
+            let names = seen.links > 1 && seen.kind == Node::File;
+            let held = names.then(|| self.disk.open(&berth.at.spot.dir, &berth.name, false).ok());
             self.disk
                 .remove(&berth.at.spot.dir, &berth.name, seen.kind == Node::Dir)?;
+            if let Some(file) = held.flatten() {
+                let now = self.disk.stat_file(&file)?;
+                self.routes.shifted.note(at.step.spot.fs, seen, &now);
+            }
             return Ok(None);
         }
         if seen.links > 1 {

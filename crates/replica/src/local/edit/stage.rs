@@ -149,7 +149,7 @@ impl<D: Disk> LocalEdit<D> {
                 "the bytes that came are not those that were announced",
                 path,
             )
-            .hint("run again; if it stays, `syncline check --read` the source"));
+            .hint("run again; if it stays, run with --checksum, which reads every file of both sides anew"));
         }
         passed.md5 = passed.md5.or(wanted.md5);
         Ok(passed)
