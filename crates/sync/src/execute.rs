@@ -289,6 +289,7 @@ impl<'a> Execution<'a> {
             tokio::task::yield_now().await;
             if self.waits_for_room(&job.step)
                 || self.gate.below_unmoved(&job.item.slot)
+                || self.gate.below_unmade(&job.step)
                 || self.gate.is_blocked(&job.step)
             {
                 self.gate.leave(&job.step);

@@ -337,6 +337,9 @@ pub(super) async fn transfer(
         known => set_group(&mut entry, known),
     }
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
+    if !entry.is_file() {
+        announce(edit, &change.path, &entry, &stand_in(&entry)).await?;
+    }
     let written = copy(&*shared.store, &source, &found.tag, &key, cond, kept).await;
     let blob = match written {
         Ok(blob) => blob,

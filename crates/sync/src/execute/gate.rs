@@ -26,7 +26,9 @@ pub struct Gate {
     /// Sides that are written.
     writes: Pair<bool>,
     /// New names of directories that did not move, and names that a brake keeps in use: nothing can be done at or below them.
-    unmoved: Vec<RelPath>,
+    unmoved: HashSet<RelPath>,
+    /// Directories that could not be made: nothing can come to be in them.
+    unmade: HashSet<(Side, RelPath)>,
     /// Names that something was to leave and did not, and circles that broke: what was to come there stays where it is.
     blocked: HashSet<(Side, RelPath)>,
 }
@@ -50,7 +52,7 @@ impl Gate {
 
     /// Names of a plan that something was to move to and does not.
     pub fn unmoved(&mut self, names: &mut Vec<RelPath>) {
-        self.unmoved.append(names);
+        self.unmoved.extend(names.drain(..));
     }
 
     /// True when something waits for a person.
@@ -66,9 +68,9 @@ impl Gate {
         let was_dir = step.change.old.as_ref().is_some_and(|old| old.entry.is_dir());
         // What comes to a name that stays in use waits, and what goes with a directory that stays is not yet agreed on.
         if held && (phase < Phase::OwnCopy || (step.action == Action::Update && was_dir)) {
-            self.unmoved.push(step.change.path.clone());
+            self.unmoved.insert(step.change.path.clone());
         }
-        held || !self.writes[step.side] || self.below_unmoved(slot)
+        held || !self.writes[step.side] || self.below_unmoved(slot) || self.below_unmade(step)
     }
 
     /// The same where nothing is done: what waits is remembered at once. What is blocked waits too.
@@ -91,8 +93,8 @@ impl Gate {
         }
     }
 
-    /// A step is not done: nothing can come to the name that it was to leave; if a directory was to move, nothing can be done under its
-    /// new name.
+    /// A step is not done: nothing can come to the name that it was to leave; where a directory was to be, nothing can be done. A bucket would let
+    /// it: there a name may be a file's and have others below it.
     pub fn leave(&mut self, step: &Step) {
         if matches!(step.action, Action::Move | Action::Remove) {
             let left = match &step.change.from {
@@ -101,8 +103,16 @@ impl Gate {
             };
             self.blocked.insert((step.side, left));
         }
-        if step.action == Action::Move && step.change.new.as_ref().is_some_and(Entry::is_dir) {
-            self.unmoved.push(step.change.path.clone());
+        let path = step.change.path.clone();
+        match step.action {
+            _ if !step.change.new.as_ref().is_some_and(Entry::is_dir) => {}
+            Action::Move => {
+                self.unmoved.insert(path);
+            }
+            Action::Mkdir | Action::Update => {
+                self.unmade.insert((step.side, path));
+            }
+            _ => {}
         }
     }
 
@@ -116,9 +126,21 @@ impl Gate {
         step.action == Action::Move && self.blocked.contains(&awaited)
     }
 
-    /// True below a directory that did not move to where it was to be.
+    /// True in a directory that could not be made.
+    pub fn below_unmade(&self, step: &Step) -> bool {
+        if self.unmade.is_empty() {
+            return false;
+        }
+        let mut above = std::iter::successors(step.change.path.parent(), RelPath::parent);
+        above.any(|path| self.unmade.contains(&(step.side, path)))
+    }
+
+    /// True at or below a directory that did not move to where it was to be.
     pub fn below_unmoved(&self, slot: &Slot) -> bool {
-        let path: Option<RelPath> = (!self.unmoved.is_empty()).then(|| slot.path());
-        path.is_some_and(|path| self.unmoved.iter().any(|to| path.is_within(to)))
+        if self.unmoved.is_empty() {
+            return false;
+        }
+        let mut above = std::iter::successors(Some(slot.path()), RelPath::parent);
+        above.any(|path| self.unmoved.contains(&path))
     }
 }
