@@ -85,9 +85,11 @@ fn xattrs(base: &Pair<Option<Meta>>, now: &Pair<Meta>, tied: &mut bool) -> Pair<
     let names: BTreeSet<&[u8]> = all.map(|(name, _)| name.as_slice()).collect();
     let mut wanted = Pair::new(Xattrs::new(), Xattrs::new());
     for name in names {
-        let value = |all: &'_ Xattrs| {
-            let found = all.binary_search_by(|(known, _)| known.as_slice().cmp(name));
-            found.ok().map(|at| all[at].1.clone())
+        let value = |all: &Xattrs| {
+            // What others wrote into a bucket need not be in order.
+            let mut all = all.iter();
+            all.find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
         };
         let (l, r) = (value(left), value(right));
         let base = Pair::each(|side| base[side].map(value));
