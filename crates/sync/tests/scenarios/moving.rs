@@ -333,7 +333,7 @@ fn s28_an_attribute_set_between_scan_and_move_is_an_edit() {
     world.left.rename("d", "e");
     let right = world.right.clone();
     let ran = world.run_while(&Options::default(), move |event| {
-        if let Event::Phase("comparing") = event {
+        if let Event::Planned { .. } = event {
             right.chmod("a", 0o600);
             right.chmod("d", 0o700);
         }
@@ -359,7 +359,7 @@ fn s28_attributes_set_before_a_run_sets_others_are_not_overwritten() {
     }
     let right = world.right.clone();
     let ran = world.run_while(&Options::default(), move |event| {
-        if let Event::Phase("comparing") = event {
+        if let Event::Planned { .. } = event {
             for name in ["a", "d", "still"] {
                 right.chmod(name, 0o705);
             }
