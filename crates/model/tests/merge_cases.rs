@@ -214,3 +214,64 @@ fn s32_the_name_of_a_copy_follows_from_its_content_alone() {
         assert_eq!(names, copies(other, one));
     }
 }
+
+/// Two writers of one bucket, neither of whom saw the other's: `a` and `a/b` stand there together, which no folder can hold.
+#[test]
+fn s11_b1_a_file_beside_the_directory_of_its_name_leaves_the_name() {
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    let twice = ["a=x", "a/", "a/b=y"];
+    let copy = |lines: &[String]| {
+        let made = lines.iter().find_map(|line| line.strip_prefix("right Move "));
+        made.unwrap_or_else(|| panic!("{lines:?}")).to_owned()
+    };
+    let lines = sorted(two_way(&["a=x"], &["a=x"], &twice));
+    let name = copy(&lines);
+    assert_eq!(
+        lines,
+        [
+            "conflict Kind a".to_owned(),
+            format!("left Create {name}"),
+            "left Create a/b".to_owned(),
+            "left Update a".to_owned(),
+            format!("right Move {name}"),
+        ]
+    );
+    let edited = two_way(&["a=x"], &["a=zz"], &twice);
+    assert_eq!(
+        edited
+            .iter()
+            .filter(|line| line.starts_with("conflict Kind a"))
+            .count(),
+        2
+    );
+    assert!(edited.contains(&"left Mkdir a".into()), "{edited:?}");
+    let agreed = sorted(two_way(&["a/", "a/b=y"], &["a/", "a/b=y"], &twice));
+    let name = copy(&agreed);
+    assert_eq!(
+        agreed,
+        [
+            "conflict Kind a".to_owned(),
+            format!("left Create {name}"),
+            format!("right Move {name}")
+        ]
+    );
+    let hold = Rule {
+        policy: Policy::Hold,
+        ..Rule::default()
+    };
+    assert_eq!(merge(&hold, &["a=x"], &["a=x"], &twice), ["conflict Kind a"]);
+    for mode in [Mode::Mirror, Mode::Copy] {
+        let rule = Rule {
+            mode,
+            ..Rule::default()
+        };
+        assert_eq!(
+            merge(&rule, &["a=x"], &["a=x", "c=z"], &twice),
+            ["problem a", "right Create c"]
+        );
+    }
+    assert_eq!(two_way(&[], &twice, &twice), ["problem a"]);
+}

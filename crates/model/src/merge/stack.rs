@@ -57,6 +57,10 @@ impl Merge<'_> {
         if let ground @ (Ground::Frozen | Ground::Doomed(_)) = self.ground() {
             return self.on_bad_ground(dir, leaf, ground, out);
         }
+        let Some(leaf) = self.parted(&dir, leaf, out) else {
+            self.block(false);
+            return self.open(dir, None, State::Frozen);
+        };
         match (dir.entry(Side::Left).is_some(), dir.entry(Side::Right).is_some()) {
             (true, true) => {
                 self.forget_leaf(leaf, out);
@@ -75,6 +79,56 @@ impl Merge<'_> {
                 self.open(dir, None, State::Both);
             }
         }
+    }
+
+    /// A side that shows a leaf beside the directory of its name has two writers, neither of whom saw what the other made: only a store
+    /// without directories can. The directory keeps the name, the leaf leaves it for that of a conflict copy. Returns what is left of the
+    /// leaf; `None`: nothing is decided here.
+    fn parted(
+        &mut self,
+        dir: &Triple,
+        leaf: Option<Triple>,
+        out: &mut Vec<Decision>,
+    ) -> Option<Option<Triple>> {
+        let Some(mut leaf) = leaf else {
+            return Some(None);
+        };
+        let twice = |side: &Side| dir.entry(*side).is_some() && leaf.entry(*side).is_some();
+        let (on, alone) = match Side::BOTH.map(|side| twice(&side)) {
+            [false, false] => return Some(Some(leaf)),
+            [left, right] => (if left { Side::Left } else { Side::Right }, left != right),
+        };
+        let mut sides = Pair::each(|side| dir.entry(side).cloned());
+        sides[on] = leaf.entry(on).cloned();
+        let mut conflict = Conflict {
+            path: dir.slot.path(),
+            clash: Clash::Kind,
+            sides,
+            kept: Vec::new(),
+            winner: None,
+        };
+        if self.rule.mode == Mode::TwoWay && alone && self.rule.policy == Policy::Hold {
+            out.push(Decision::Conflict(Box::new(conflict)));
+            return None;
+        }
+        let may = self.rule.mode == Mode::TwoWay && alone && self.survive(out) == Ground::Both;
+        let copied = may.then(|| self.conflict_copy(&leaf, on, true, out)).flatten();
+        let Some(copied) = copied else {
+            let trouble = Trouble::new(Kind::Exists, "a file and a directory stand under this name")
+                .hint("rename or remove one of them there");
+            out.push(Decision::Problem(Problem::new(conflict.path, Some(on), trouble)));
+            return None;
+        };
+        if let Copied::Stood(_) = copied {
+            let path = dir.slot.path();
+            let remove = step(on, Action::Remove, path, leaf.seen(on), None, None);
+            out.push(settle(&leaf, None, vec![remove]));
+        }
+        leaf.now[on] = None;
+        conflict.kept = vec![conflict.path.clone(), copied.path()];
+        conflict.winner = Some(on);
+        out.push(Decision::Conflict(Box::new(conflict)));
+        Some(Some(leaf))
     }
 
     fn open(&mut self, triple: Triple, leaf: Option<Triple>, state: State) {

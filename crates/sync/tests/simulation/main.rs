@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Met, World};
 
 const SEEDS: u64 = 2000;
-const OFFICES: u64 = 500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -234,7 +233,7 @@ fn s14_s23_a_directory_rename_killed_anywhere_ends_without_a_conflict() {
 #[test]
 fn s23_b1_people_with_one_bucket_lose_nothing_whatever_ends_their_runs() {
     let met = Mutex::new(office::Met::default());
-    over(0..seeds(OFFICES), |seed| {
+    over(0..seeds(SEEDS), |seed| {
         let mut office = office::Office::new(seed);
         let lived = office.live();
         met.lock().expect("no panic here").join(&office.met);
