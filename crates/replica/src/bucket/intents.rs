@@ -15,7 +15,7 @@ use super::blobs::{self, INTENTS, copy, list_all, read_whole, write_whole};
 use super::edit::{BucketEdit, carry_over};
 use super::metadata::{self, Metadata};
 use super::row::Row;
-use super::{Shared, lock};
+use super::{Shared, lock, put};
 use crate::seam::Applied;
 
 /// Objects on one list.
@@ -65,7 +65,7 @@ pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath)
     });
     let entry = carry_over(new, stood.as_ref());
     let mut listing = shared.store.list(source.as_str(), None).await?;
-    let (mut met, mut objects) = (false, Vec::new());
+    let (mut met, mut objects, mut rows) = (false, Vec::new(), Vec::new());
     let numbers = AtomicU64::new(0);
     loop {
         let page = listing.next().await?;
@@ -73,11 +73,11 @@ pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath)
         for Listed { key, blob } in page.into_iter().flatten() {
             let rest = &key.as_str()[source.as_str().len()..];
             let path = escape::decode(key.as_str().trim_end_matches('/')).ok();
-            let gone = path.is_some_and(|path| {
-                lock(&shared.overlay).removed(&Slot::of(&path, key.as_str().ends_with('/')))
-            });
-            if !gone {
+            let slot = path.map(|path| Slot::of(&path, key.as_str().ends_with('/')));
+            let gone = |slot: &Slot| lock(&shared.overlay).removed(slot);
+            if !slot.as_ref().is_some_and(gone) {
                 met = true;
+                rows.push(row_of(shared, slot.as_ref(), &blob).await?);
                 objects.push((rest.to_owned(), blob.tag));
             }
         }
@@ -90,7 +90,7 @@ pub(super) async fn move_dir(edit: &BucketEdit, change: &Change, from: &RelPath)
                 to: target.as_str().to_owned(),
                 objects: list,
             };
-            move_listed(edit, &intent, &key).await?;
+            move_listed(edit, &intent, std::mem::take(&mut rows), &key).await?;
         }
         if last {
             break;
@@ -125,15 +125,36 @@ impl BucketEdit {
     }
 }
 
-async fn move_listed(edit: &BucketEdit, intent: &Intent, at: &Key) -> Result<()> {
+/// What is known of the object `blob` at `slot`.
+async fn row_of(shared: &Shared, slot: Option<&Slot>, blob: &Blob) -> Result<Option<Row>> {
+    let Some(slot) = slot.filter(|slot| !slot.is_dir()) else {
+        return Ok(None);
+    };
+    let md5 = blobs::md5_of(&*shared.store, blob);
+    shared.tables.lookup(slot, Some((blob, md5))).await
+}
+
+/// Moves what is listed; `rows` has what is known of each.
+async fn move_listed(edit: &BucketEdit, intent: &Intent, rows: Vec<Option<Row>>, at: &Key) -> Result<()> {
     let shared = &edit.shared;
     let bytes =
         postcard::to_stdvec(intent).map_err(|why| Fault::new(Kind::Bug, why.to_string(), at.as_str()))?;
     let listed = write_whole(&*shared.store, at, bytes.into(), Metadata::new(), Cond::Any).await?;
+    let mut links = false;
+    for ((rest, _), row) in intent.objects.iter().zip(&rows) {
+        let to = escape::decode(&format!("{}{rest}", intent.to)).ok();
+        if let Some((to, row)) = to.zip(row.as_ref()) {
+            links |= put::announce(shared, &to, &row.entry, row.md5)?.is_some();
+        }
+    }
+    if links {
+        shared.tables.flush().await?;
+    }
     let copies: Vec<_> = intent
         .objects
         .iter()
-        .map(|(rest, tag)| copy_one(edit, intent, rest, tag))
+        .zip(rows)
+        .map(|((rest, tag), row)| copy_one(edit, intent, rest, tag, row))
         .collect();
     stream::iter(copies)
         .buffer_unordered(AT_ONCE)
@@ -160,7 +181,7 @@ async fn move_listed(edit: &BucketEdit, intent: &Intent, at: &Key) -> Result<()>
     blobs::remove(&*shared.store, at.clone(), Cond::Is(listed.tag)).await
 }
 
-async fn copy_one(edit: &BucketEdit, intent: &Intent, rest: &str, tag: &Tag) -> Result<()> {
+async fn copy_one(edit: &BucketEdit, intent: &Intent, rest: &str, tag: &Tag, row: Option<Row>) -> Result<()> {
     let shared = &edit.shared;
     let (from, to) = (
         Key::new(format!("{}{rest}", intent.from))?,
@@ -172,7 +193,7 @@ async fn copy_one(edit: &BucketEdit, intent: &Intent, rest: &str, tag: &Tag) -> 
         copied => copied?,
     };
     let now = shared.options.clock.elapsed();
-    if let Some((_, to)) = move_rows(shared, intent, rest, tag, &blob).await? {
+    if let Some((_, to)) = move_rows(shared, intent, rest, row, &blob).await? {
         lock(&shared.overlay).wrote(Slot::of(&to, false), None, Some(blob), now);
     }
     Ok(())
@@ -183,7 +204,7 @@ async fn move_rows(
     shared: &Shared,
     intent: &Intent,
     rest: &str,
-    tag: &Tag,
+    row: Option<Row>,
     copied: &Blob,
 ) -> Result<Option<(RelPath, RelPath)>> {
     let path = |prefix: &str| escape::decode(format!("{prefix}{rest}").trim_end_matches('/'));
@@ -207,21 +228,12 @@ async fn move_rows(
     if is_dir {
         return Ok(None);
     }
-    let md5 = blobs::md5_of(&*shared.store, copied);
-    let seen = Blob {
-        tag: tag.clone(),
-        ..copied.clone()
-    };
-    if let Some(row) = shared
-        .tables
-        .lookup(&Slot::of(&from, false), Some((&seen, md5)))
-        .await?
-    {
+    if let Some(row) = row {
         let slot = Slot::of(&to, false);
         let row = Row {
             slot: slot.clone(),
             tag: copied.tag.clone(),
-            md5,
+            md5: blobs::md5_of(&*shared.store, copied),
             generation: shared.generation(),
             names: None,
             ..row
@@ -295,6 +307,14 @@ async fn finish_one(shared: &Shared, intent: &Intent, rest: &str, tag: &Tag) -> 
     let Some(source) = source.filter(|source| source.tag == *tag) else {
         return Ok(());
     };
+    let path = |key: &Key| escape::decode(key.as_str()).ok().filter(|_| !rest.ends_with('/'));
+    let slot = path(&from).map(|path| Slot::of(&path, false));
+    let row = row_of(shared, slot.as_ref(), &source).await?;
+    if let Some((to, row)) = path(&to).zip(row.as_ref())
+        && let Some(slot) = put::announce(shared, &to, &row.entry, row.md5)?
+    {
+        shared.tables.flush_row(&slot).await?;
+    }
     let target = match shared.store.stat(&to).await.map(Some).or_else(absent)? {
         Some(target) if equal(shared, &source, &target) => target,
         Some(_) => return Ok(()),
@@ -305,7 +325,7 @@ async fn finish_one(shared: &Shared, intent: &Intent, rest: &str, tag: &Tag) -> 
             copied => copied?,
         },
     };
-    let moved = move_rows(shared, intent, rest, tag, &target).await?;
+    let moved = move_rows(shared, intent, rest, row, &target).await?;
     match blobs::remove(&*shared.store, from, Cond::Is(tag.clone())).await {
         Err(fault) if matches!(fault.kind, Kind::Changed | Kind::NotFound) => return Ok(()),
         done => done?,

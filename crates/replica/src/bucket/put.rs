@@ -193,8 +193,8 @@ pub(super) async fn publish(
         None => Drafted::Whole(stand_in(&entry)),
     };
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    if let (Drafted::Whole(bytes), Entry::Link(..) | Entry::Special(..)) = (&drafted, &entry) {
-        announce(edit, path, &entry, bytes).await?;
+    if let Drafted::Whole(bytes) = &drafted {
+        announced(edit, path, &entry, bytes).await?;
     }
     let sent = send(edit, &key, drafted, cond, &entry).await;
     let blob = match sent {
@@ -233,21 +233,39 @@ fn stand_in(entry: &Entry) -> Bytes {
     }
 }
 
-/// Writes the row of a link before its object where the store's tags allow, so that nobody ever takes the object for a file.
-async fn announce(edit: &BucketEdit, path: &RelPath, entry: &Entry, bytes: &Bytes) -> Result<()> {
-    if !edit.shared.store.caps().tag_is_md5 {
-        return Ok(());
+/// Notes the row of a link or special file before its object comes to stand at `path`, where the store's tags allow: once that is flushed,
+/// nobody takes the object for a file. Returns the slot of what is to be flushed.
+pub(super) fn announce(
+    shared: &Shared,
+    path: &RelPath,
+    entry: &Entry,
+    md5: Option<[u8; 16]>,
+) -> Result<Option<Slot>> {
+    if entry.is_file() || md5.is_none() || !shared.store.caps().tag_is_md5 {
+        return Ok(None);
     }
     let row = Row {
         slot: Slot::of(path, false),
         entry: entry.clone(),
         tag: Tag::None,
-        md5: Some(Md5::digest(bytes).into()),
-        generation: edit.shared.generation(),
+        md5,
+        generation: shared.generation(),
         names: None,
     };
-    edit.shared.tables.put(&row.slot, Some(&row))?;
-    edit.shared.tables.flush_row(&row.slot).await
+    shared.tables.put(&row.slot, Some(&row))?;
+    Ok(Some(row.slot))
+}
+
+/// Returns when the row of what `bytes` will stand for is in a table.
+async fn announced(edit: &BucketEdit, path: &RelPath, entry: &Entry, bytes: &Bytes) -> Result<()> {
+    if entry.is_file() {
+        return Ok(());
+    }
+    let md5 = Some(Md5::digest(bytes).into());
+    match announce(&edit.shared, path, entry, md5)? {
+        Some(slot) => edit.shared.tables.flush_row(&slot).await,
+        None => Ok(()),
+    }
 }
 
 async fn send(edit: &BucketEdit, key: &Key, drafted: Drafted, cond: Cond, entry: &Entry) -> Result<Blob> {
@@ -337,9 +355,7 @@ pub(super) async fn transfer(
         known => set_group(&mut entry, known),
     }
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    if !entry.is_file() {
-        announce(edit, &change.path, &entry, &stand_in(&entry)).await?;
-    }
+    announced(edit, &change.path, &entry, &stand_in(&entry)).await?;
     let written = copy(&*shared.store, &source, &found.tag, &key, cond, kept).await;
     let blob = match written {
         Ok(blob) => blob,

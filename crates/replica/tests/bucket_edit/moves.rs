@@ -60,6 +60,13 @@ async fn s23_a_move_killed_at_any_write_is_finished_by_the_next_edit() {
     for die in 0..400 {
         let store = Arc::new(MemStore::new());
         let replica = full_dir(&store).await;
+        let edit = replica.edit(&run("links")).await.unwrap();
+        for n in 0..3 {
+            let link = Entry::Link(Meta::default(), format!("target{n}").into_bytes().into());
+            let link = change(&format!("from/s{n}/link"), None, Some(link));
+            edit.apply(&link, None).await.unwrap();
+        }
+        edit.finish().await.unwrap();
         let all = |from: &str| store.tree().iter().filter(|key| key.starts_with(from)).count();
         let whole = all("from/");
         {
@@ -71,6 +78,11 @@ async fn s23_a_move_killed_at_any_write_is_finished_by_the_next_edit() {
         drop(edit);
         store.world.lock().unwrap().die_after = None;
         met.insert((all("from/") > 0, all("to/") > 0));
+        for seen in tree(&bucket_support::replica(&store, "two")).await {
+            let named_so = seen.slot.path_bytes().ends_with(b"link");
+            let is_link = matches!(seen.what.entry, Entry::Link(..));
+            assert_eq!(named_so, is_link, "{seen:?} (killed after {die})");
+        }
         let again = bucket_support::replica(&store, "one");
         again.edit(&run("r2")).await.unwrap().finish().await.unwrap();
         let (from, to) = (all("from/"), all("to/"));
