@@ -344,3 +344,23 @@ fn a_plan_of_another_version_is_refused_by_name() {
     }
     assert!(desk.tree("b").is_empty());
 }
+
+/// A plan only notes that both sides hold the same. Later runs agree on something else, and what is edited then is an edit of that.
+#[test]
+fn s22_an_old_plan_puts_back_nothing_that_later_runs_agreed_on() {
+    let desk = Desk::new();
+    desk.write("a/f", "1");
+    desk.ends(0, &["sync", "a", "b"]);
+    for root in ["a", "b"] {
+        desk.write(&format!("{root}/f"), "second");
+    }
+    desk.ends(0, &["sync", "a", "b", "--plan", "p"]);
+    for root in ["a", "b"] {
+        desk.write(&format!("{root}/f"), "the third");
+    }
+    desk.ends(0, &["sync", "a", "b"]);
+    desk.write("a/f", "second");
+    desk.ends(0, &["apply", "p"]);
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!(desk.read("b/f").as_deref(), Some("second"));
+}

@@ -52,9 +52,10 @@ impl Session {
         &self,
         options: &Options,
         monitor: &dyn Monitor,
+        stop: &Stop,
         out: &mut (dyn Write + Send),
     ) -> Result<Report> {
-        self.limited(options, self.write_within(options, monitor, out))
+        self.limited(options, self.write_within(options, monitor, stop, out))
             .await
     }
 
@@ -62,6 +63,7 @@ impl Session {
         &self,
         options: &Options,
         monitor: &dyn Monitor,
+        stop: &Stop,
         out: &mut (dyn Write + Send),
     ) -> Result<Report> {
         let begun = self.begin()?;
@@ -74,7 +76,7 @@ impl Session {
             return Ok(self.refused(&begun, strangers));
         }
         self.recover().await?;
-        let (stop, base) = (Stop::default(), self.base_for(options));
+        let base = self.base_for(options);
         let planner = Planner {
             env: &self.env,
             sides: &self.sides,
@@ -82,9 +84,16 @@ impl Session {
             shelf: &*self.shelf,
             options,
             monitor,
-            stop: &stop,
+            stop,
         };
         let planned = planner.plan().await?;
+        if stop.soft() {
+            return Err(Fault::new(
+                Kind::Cancelled,
+                "stopped while planning: no plan was written",
+                "",
+            ));
+        }
         let verdict = self.verdict(&before, &planned, options).await?;
         if let Verdict::Refuse(reasons) = verdict {
             return Ok(self.refused(&begun, reasons));
@@ -125,8 +134,7 @@ impl Session {
         let label = |side: Side| &self.sides[side].profile().label;
         json!({
             "event": "plan", "version": VERSION, "left": label(Side::Left), "right": label(Side::Right),
-            "identities": found, "base": self.shelf.runs().map_or(0, |runs| runs.len()),
-            "files": Pair::each(|side| planned.seen[side].leaves), "began": planned.trust.began,
+            "identities": found, "files": Pair::each(|side| planned.seen[side].leaves), "began": planned.trust.began,
             "reasons": texts(verdict), "options": terms,
         })
     }
@@ -172,7 +180,8 @@ impl Session {
         }
         self.recover().await?;
         self.view(options).await?;
-        let read = self.read_plan(lines)?;
+        let overtaken = self.base.remembered()?.identity != header.identities;
+        let read = self.read_plan(lines, overtaken)?;
         let verdict = self.brakes_of(&header.files, &read.tally, options);
         let work = Work {
             plan: Plan::of(read.rows.finish()?, read.parts, read.unmoved),
@@ -207,7 +216,13 @@ impl Session {
         Ok(())
     }
 
-    fn read_plan(&self, lines: impl Iterator<Item = Result<(usize, Value)>>) -> Result<Read> {
+    /// With `overtaken`, later runs have agreed on something: what the plan would only note may be older than that, and the next run finds it
+    /// again.
+    fn read_plan(
+        &self,
+        lines: impl Iterator<Item = Result<(usize, Value)>>,
+        overtaken: bool,
+    ) -> Result<Read> {
         let mut read = Read {
             rows: self.shelf.sorter()?,
             parts: HashMap::new(),
@@ -221,8 +236,10 @@ impl Session {
             match value["event"].as_str() {
                 Some("step" | "row") => {
                     let (key, item) = parse(&value).ok_or_else(|| bad_line(number))?;
-                    if let Some(step) = &item.step {
-                        read.tally[step.side].add(step);
+                    match &item.step {
+                        Some(step) => read.tally[step.side].add(step),
+                        None if overtaken && item.member.is_none() => continue,
+                        None => (),
                     }
                     read.any = true;
                     read.rows.push(&key, &encode(&item)?)?;

@@ -60,6 +60,7 @@ pub async fn write(
     options: &Options,
     file: &Path,
     face: &dyn Face,
+    stop: &Stop,
 ) -> Result<Done> {
     if let Some(trash) = options.trash_place.as_ref().filter(|text| masked(text) != **text) {
         return Err(
@@ -69,7 +70,7 @@ pub async fn write(
     }
     if file.as_os_str() == "-" {
         let mut out = std::io::stdout();
-        let report = open.session.write_plan(options, &Silent, &mut out).await?;
+        let report = open.session.write_plan(options, &Silent, stop, &mut out).await?;
         out.flush()
             .map_err(|error| Fault::new(Kind::Full, format!("write: {error}"), "standard output"))?;
         let ending = Ending {
@@ -83,7 +84,10 @@ pub async fn write(
         });
     }
     let mut draft = world.files.draft(file).map_err(of_option("--plan"))?;
-    let report = open.session.write_plan(options, &Aside(face), &mut draft).await?;
+    let report = open
+        .session
+        .write_plan(options, &Aside(face), stop, &mut draft)
+        .await?;
     draft.publish()?;
     let at = shown(file.as_os_str());
     face.item(&Item::Note(&format!(

@@ -82,7 +82,7 @@ async fn begun(
     if let Some(file) = &once.plan {
         // A plan names both roots, so what was made for it stays.
         world.begin(&open.opened)?;
-        return plans::write(world, open, &options, file, face).await;
+        return plans::write(world, open, &options, file, face, stop).await;
     }
     if !once.dry_run {
         world.begin(&open.opened)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncline_model::Kind;
-use syncline_sync::{Event, Options, Stop};
+use syncline_sync::{Event, Monitor, Options, Stop};
 
 use crate::world::{World, session_over};
 
@@ -238,4 +238,31 @@ impl<F: Fn(&Event<'_>) + Send + Sync> syncline_sync::Monitor for Stopper<F> {
     fn event(&self, event: Event<'_>) {
         self.0(&event);
     }
+}
+
+/// Asks a run to stop once both sides have been looked at.
+struct Interrupts<'a>(&'a Stop);
+
+impl Monitor for Interrupts<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Phase("comparing") = event {
+            self.0.request();
+        }
+    }
+}
+
+#[test]
+fn s22_a_plan_that_is_interrupted_is_not_written() {
+    let world = World::synced(&[("a", "1")]);
+    world.left.write("b", "2");
+    let (stop, mut out) = (Stop::default(), Vec::new());
+    let options = Options::default();
+    let fault = world
+        .block_on(
+            world
+                .session
+                .write_plan(&options, &Interrupts(&stop), &stop, &mut out),
+        )
+        .unwrap_err();
+    assert!(fault.is(Kind::Cancelled) && out.is_empty(), "{fault:?} {out:?}");
 }

@@ -241,7 +241,10 @@ impl World {
         let (options, mut file) = (Options::default(), Vec::new());
         let watch = Watch(Mutex::default(), Some(hook));
         self.runtime
-            .block_on(self.session.write_plan(&options, &watch, &mut file))
+            .block_on(
+                self.session
+                    .write_plan(&options, &watch, &Stop::default(), &mut file),
+            )
             .unwrap();
         self.pass(Duration::from_secs(5));
         let watch = Watch::default();

@@ -171,8 +171,12 @@ impl World {
     fn written(&self) -> Result<Vec<u8>, String> {
         let mut file = Vec::new();
         let watch = self.watch();
-        self.within(async |session| session.write_plan(&options(), &watch, &mut file).await)
-            .map_err(|fault| format!("a plan cannot be written: {fault:?}"))?;
+        self.within(async |session| {
+            session
+                .write_plan(&options(), &watch, &Stop::default(), &mut file)
+                .await
+        })
+        .map_err(|fault| format!("a plan cannot be written: {fault:?}"))?;
         Ok(file)
     }
 
