@@ -30,6 +30,8 @@ soak: ready-tests
 	SYNCLINE_EXHAUSTIVE=all $(CARGO) test --locked --release -p syncline-model --test exhaustive_merge --test exhaustive_moves -- --nocapture
 	$(CARGO) nextest run --locked --workspace --release --run-ignored all --no-fail-fast
 	target/release/kill-rig
+	$(CARGO) build --locked -p syncline-cli -p syncline-rigs --bins
+	target/debug/kill-rig --by disk
 	target/release/cut-rig --cuts 1000
 	target/release/memory-rig
 

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +16,32 @@ use crate::scenario::{Cutting, Scenario};
 use crate::trace::{self, Cut};
 use crate::tree::{self, Content, Node, OWN, Tree};
 use crate::{Seeded, workshop};
+
+/// Who counts the calls, and kills before the one asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// We, from outside: every system call that changes something.
+    Trace,
+    /// The program itself: every change that its `Disk` makes, and each write of a state table. Builds with debug assertions can.
+    Disk,
+}
+
+impl By {
+    fn cut(self, mut command: Command, at: Option<u64>) -> Result<Cut> {
+        let Self::Disk = self else {
+            return trace::run(command, at);
+        };
+        let at = at.unwrap_or(u64::MAX);
+        let ended = command.env("SYNCLINE_END_BEFORE", at.to_string()).status()?;
+        Ok(match (ended.signal(), ended.code()) {
+            (Some(libc::SIGKILL), _) => Cut::Killed {
+                call: format!("its change {at}"),
+            },
+            (None, Some(exit)) => Cut::Ended { exit, calls: 0 },
+            (other, _) => bail!("ended by signal {other:?}"),
+        })
+    }
+}
 
 /// How many points are cut.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +112,7 @@ struct Reference {
 pub fn rig(
     exe: &Path,
     scenario: &Scenario,
-    amount: Amount,
+    (by, amount): (By, Amount),
     seed: u64,
     place: Option<&Path>,
 ) -> Result<Outcome> {
@@ -96,13 +124,7 @@ pub fn rig(
         World::make(exe, scenario, shop.path().join(format!("w{worlds}")))
     };
     let reference = world()?.reference(scenario)?;
-    let counted = world()?;
-    let Cut::Ended { exit, calls } = trace::run(counted.cut_command(scenario), None)? else {
-        bail!("the counting run was killed");
-    };
-    if !allowed(scenario, exit) {
-        bail!("{}: the counting run ended with {exit}", scenario.name);
-    }
+    let calls = count(by, scenario, &mut world)?;
     let mut outcome = Outcome {
         calls,
         ..Outcome::default()
@@ -125,7 +147,7 @@ pub fn rig(
             _ => break,
         };
         let world = world()?;
-        let killed = world.point(scenario, &reference, at, &mut outcome)?;
+        let killed = world.point(scenario, &reference, (by, at), &mut outcome)?;
         fs::remove_dir_all(world.root()?)?;
         if !killed && matches!(amount, Amount::All) && at > calls + calls / 20 + 5 {
             break;
@@ -133,6 +155,43 @@ pub fn rig(
     }
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Changing calls of an uncut run.
+fn count(by: By, scenario: &Scenario, world: &mut impl FnMut() -> Result<World>) -> Result<u64> {
+    let mut ends = |at| {
+        let world = world()?;
+        let cut = by.cut(world.cut_command(scenario), at)?;
+        if let Cut::Ended { exit, .. } = cut
+            && !allowed(scenario, exit)
+        {
+            bail!("{}: the counting run ended with {exit}", scenario.name);
+        }
+        fs::remove_dir_all(world.root()?)?;
+        Ok(cut)
+    };
+    if by == By::Trace {
+        return match ends(None)? {
+            Cut::Ended { calls, .. } => Ok(calls),
+            Cut::Killed { .. } => bail!("the counting run was killed"),
+        };
+    }
+    // The program does not tell how far it came: where it no longer dies is the end.
+    let (mut dies, mut lives) = (0, 1);
+    while let Cut::Killed { .. } = ends(Some(lives))? {
+        (dies, lives) = (lives, lives * 2);
+    }
+    if dies == 0 {
+        bail!("this build does not count its own changes; one with debug assertions does");
+    }
+    while lives - dies > 1 {
+        let middle = dies + (lives - dies) / 2;
+        match ends(Some(middle))? {
+            Cut::Killed { .. } => dies = middle,
+            Cut::Ended { .. } => lives = middle,
+        }
+    }
+    Ok(dies)
 }
 
 fn draw(random: &mut Seeded, drawn: &mut BTreeSet<u64>, calls: u64) -> u64 {
@@ -201,7 +260,7 @@ impl World {
         Ok(())
     }
 
-    fn cut_command(&self, scenario: &Scenario) -> std::process::Command {
+    fn cut_command(&self, scenario: &Scenario) -> Command {
         match (scenario.cutting, &self.run) {
             (Cutting::Undo, Some(run)) => self.program.of(&["undo", run]),
             _ => self.program.sync(),
@@ -244,11 +303,11 @@ impl World {
         &self,
         scenario: &Scenario,
         reference: &Reference,
-        at: u64,
+        (by, at): (By, u64),
         outcome: &mut Outcome,
     ) -> Result<bool> {
         let mut faults = Vec::new();
-        let cut = trace::run(self.cut_command(scenario), Some(at))?;
+        let cut = by.cut(self.cut_command(scenario), Some(at))?;
         let (killed, call) = match cut {
             Cut::Killed { call } => (true, call),
             Cut::Ended { exit, .. } => {

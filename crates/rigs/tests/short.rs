@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use syncline_rigs::cut::{self, Extent, Work};
 use syncline_rigs::image::Mounting;
-use syncline_rigs::kill::{self, Amount};
+use syncline_rigs::kill::{self, Amount, By};
 use syncline_rigs::program::binary;
-use syncline_rigs::scenario::Scenario;
+use syncline_rigs::scenario::{ALL, Scenario};
 
 fn time(unless_said: u64) -> Duration {
     let asked = std::env::var("RIG_SECONDS").ok();
@@ -25,7 +25,8 @@ fn seed() -> u64 {
 
 fn killed(name: &str) {
     let scenario = Scenario::named(name).unwrap();
-    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::For(time(100)), seed(), None).unwrap();
+    let amount = (By::Trace, Amount::For(time(100)));
+    let outcome = kill::rig(&binary().unwrap(), scenario, amount, seed(), None).unwrap();
     println!("{}", outcome.line(name));
     assert!(outcome.green(), "{:#?}", outcome.violations);
 }
@@ -66,10 +67,28 @@ fn s23_killed_while_both_versions_are_kept() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
+fn s23_killed_at_changes_that_its_own_disk_counts() {
+    for scenario in ALL {
+        let amount = (By::Disk, Amount::For(time(100) / ALL.len() as u32));
+        let outcome = kill::rig(&binary().unwrap(), scenario, amount, seed(), None).unwrap();
+        println!("{}", outcome.line(scenario.name));
+        assert!(outcome.green(), "{:#?}", outcome.violations);
+    }
+}
+
+#[test]
 fn a_rig_that_cuts_nothing_half_way_is_red() {
     let scenario = Scenario::named("update-with-trash").unwrap();
     // Nothing has happened before the first changing call.
-    let outcome = kill::rig(&binary().unwrap(), scenario, Amount::At(1), seed(), None).unwrap();
+    let outcome = kill::rig(
+        &binary().unwrap(),
+        scenario,
+        (By::Trace, Amount::At(1)),
+        seed(),
+        None,
+    )
+    .unwrap();
     assert_eq!((outcome.points, outcome.under_way), (1, 0));
     assert!(outcome.violations.is_empty() && !outcome.green());
 }

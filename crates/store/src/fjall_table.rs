@@ -22,6 +22,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use rustix::io::Errno;
 use syncline_model::{Fault, Kind, Result};
 
+use crate::moment::before_change;
 use crate::os::errno_kind;
 use crate::table::{Batch, Changes, Rows, Table, check_key};
 
@@ -225,6 +226,7 @@ impl Table for FjallTable {
     }
 
     fn write(&self, mut batch: Batch) -> Result<()> {
+        before_change();
         if batch.len() >= BULK {
             batch.sort_by(|a, b| a.0.cmp(&b.0));
             return self.ingest(batch.into_iter().map(Ok));
@@ -240,11 +242,13 @@ impl Table for FjallTable {
         if first.len() < BULK {
             self.write(first)
         } else {
+            before_change();
             self.ingest(first.into_iter().map(Ok).chain(changes))
         }
     }
 
     fn persist(&self) -> Result<()> {
+        before_change();
         self.db
             .persist(PersistMode::SyncAll)
             .map_err(|error| fault(&error, "make state table durable", &self.at))

@@ -5,6 +5,7 @@ pub mod disk;
 pub mod fjall_table;
 pub mod layer;
 pub mod layers;
+mod moment;
 pub mod open;
 pub mod os;
 pub mod real;

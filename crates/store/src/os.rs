@@ -23,6 +23,7 @@ use syncline_model::{Kind, Owner, Result, Special, Time, Xattrs};
 use crate::disk::{
     Attrs, Disk, Found, Make, Node, Place, Range, Space, Stat, Sync as Durable, Target, XattrClasses,
 };
+use crate::moment::before_change;
 use attrs::Held;
 pub(crate) use fault::kind as errno_kind;
 use fault::{fault, of_kind, plain};
@@ -228,6 +229,7 @@ impl Disk for OsDisk {
 
     fn open(&self, at: &OsDir, name: &[u8], write: bool) -> Result<OwnedFd> {
         if write {
+            before_change();
             component(name, "create")?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
             return self
@@ -266,6 +268,7 @@ impl Disk for OsDisk {
     }
 
     fn write(&self, file: &OwnedFd, at: u64, bytes: &[u8]) -> Result<()> {
+        before_change();
         let mut done = 0;
         while done < bytes.len() {
             let put = retry_on_intr(|| rustix::io::pwrite(file, &bytes[done..], at + done as u64))
@@ -279,6 +282,7 @@ impl Disk for OsDisk {
     }
 
     fn set_len(&self, file: &OwnedFd, len: u64) -> Result<()> {
+        before_change();
         retry_on_intr(|| fs::ftruncate(file, len)).map_err(|errno| fault(errno, "set length", b""))
     }
 
@@ -302,6 +306,7 @@ impl Disk for OsDisk {
     }
 
     fn clone_file(&self, from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+        before_change();
         fs::ioctl_ficlone(to, from).map_err(|errno| match errno {
             Errno::INVAL => of_kind(Kind::Unsupported, errno, "share bytes", b""),
             errno => fault(errno, "share bytes", b""),
@@ -322,6 +327,7 @@ impl Disk for OsDisk {
     }
 
     fn make(&self, at: &OsDir, name: &[u8], what: Make<'_>) -> Result<()> {
+        before_change();
         component(name, "create")?;
         let node = |kind, dev| fs::mknodat(at, name, kind, Mode::RUSR | Mode::WUSR, dev);
         match what {
@@ -340,10 +346,12 @@ impl Disk for OsDisk {
     }
 
     fn set(&self, of: Target<'_, Self>, attrs: Attrs<'_>) -> Result<()> {
+        before_change();
         attrs::set(&self.held(of)?, attrs)
     }
 
     fn place(&self, from: (&OsDir, &[u8]), to: (&OsDir, &[u8]), how: Place) -> Result<()> {
+        before_change();
         let what = if how == Place::Link { "link" } else { "rename" };
         component(from.1, what)?;
         component(to.1, what)?;
@@ -362,12 +370,14 @@ impl Disk for OsDisk {
     }
 
     fn remove(&self, at: &OsDir, name: &[u8], dir: bool) -> Result<()> {
+        before_change();
         component(name, "remove")?;
         let flags = if dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         fs::unlinkat(at, name, flags).map_err(|errno| fault(errno, "remove", name))
     }
 
     fn sync(&self, what: Durable<'_, Self>) -> Result<()> {
+        before_change();
         match what {
             Durable::File(file) => retry_on_intr(|| fs::fsync(file)),
             Durable::Dir(dir) => retry_on_intr(|| fs::fsync(dir)),

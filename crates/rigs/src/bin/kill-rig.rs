@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use syncline_rigs::kill::{Amount, rig};
+use syncline_rigs::kill::{Amount, By, rig};
 use syncline_rigs::program::binary;
 use syncline_rigs::scenario::{ALL, Scenario};
 
-/// Kills the program right before its changing system calls, runs it again and looks whether anything is wrong.
+/// Kills the program right before its changing calls, runs it again and looks whether anything is wrong.
 #[derive(Debug, Parser)]
 struct Typed {
     /// Only this scenario
     #[arg(long)]
     scenario: Option<String>,
+    /// Who counts: the tracer from outside, or the program's own disk
+    #[arg(long, value_enum, default_value_t = By::Trace)]
+    by: By,
     /// So many points of each scenario instead of all
     #[arg(long, conflicts_with_all = ["seconds", "at"])]
     sample: Option<u64>,
@@ -49,7 +52,13 @@ fn main() -> Result<ExitCode> {
     };
     let mut green = true;
     for scenario in scenarios {
-        match rig(&exe, scenario, amount, typed.seed, typed.dir.as_deref()) {
+        match rig(
+            &exe,
+            scenario,
+            (typed.by, amount),
+            typed.seed,
+            typed.dir.as_deref(),
+        ) {
             Ok(outcome) => {
                 println!("{}", outcome.line(scenario.name));
                 green &= outcome.green();
