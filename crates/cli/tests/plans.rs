@@ -11,7 +11,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use serde_json::{Value, json};
@@ -292,6 +292,31 @@ fn s22_apply_n_only_shows() {
 }
 
 #[test]
+fn s22_apply_n_shows_what_would_be_refused() {
+    let desk = Desk::new();
+    for name in ["edited", "removed", "taken", "left"] {
+        desk.write(&format!("a/{name}"), name);
+    }
+    desk.ends(0, &["sync", "a", "b", "--plan", "p"]);
+    desk.write("a/edited", "another");
+    desk.remove("a/removed");
+    desk.write("b/taken", "by somebody else");
+    let shown = desk.ends(2, &["apply", "p", "-n", "--json"]);
+    let paths = |ended: &Ended, event: &str| -> BTreeSet<String> {
+        let events = ended.events(event);
+        events
+            .iter()
+            .map(|event| event["path"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let refused = ["edited", "removed", "taken"].map(str::to_owned);
+    assert_eq!(paths(&shown, "problem"), BTreeSet::from(refused));
+    assert_eq!(paths(&shown, "step"), BTreeSet::from(["left".to_owned()]));
+    let done = desk.ends(2, &["apply", "p", "--json"]);
+    assert_eq!(paths(&shown, "problem"), paths(&done, "problem"));
+}
+
+#[test]
 fn apply_keeps_to_its_time_limits_and_so_does_a_plan() {
     let desk = Desk::new();
     for number in 0..4 {
@@ -351,13 +376,19 @@ fn s22_an_old_plan_puts_back_nothing_that_later_runs_agreed_on() {
     let desk = Desk::new();
     desk.write("a/f", "1");
     desk.ends(0, &["sync", "a", "b"]);
-    for root in ["a", "b"] {
-        desk.write(&format!("{root}/f"), "second");
-    }
+    let both = |text: &str, time: u64| {
+        for root in ["a", "b"] {
+            desk.write(&format!("{root}/f"), text);
+            let file = std::fs::File::options()
+                .append(true)
+                .open(desk.path(&format!("{root}/f")))
+                .unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(time)).unwrap();
+        }
+    };
+    both("second", 1_600_000_000);
     desk.ends(0, &["sync", "a", "b", "--plan", "p"]);
-    for root in ["a", "b"] {
-        desk.write(&format!("{root}/f"), "the third");
-    }
+    both("the third", 1_700_000_000);
     desk.ends(0, &["sync", "a", "b"]);
     desk.write("a/f", "second");
     desk.ends(0, &["apply", "p"]);

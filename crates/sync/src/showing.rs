@@ -28,8 +28,7 @@ pub(crate) struct Shown<'a> {
     monitor: &'a dyn Monitor,
     counts: Pair<Counts>,
     problems: u64,
-    /// What the steps shown so far would change: what would stand there cannot be looked at.
-    changed: BTreeSet<(Side, RelPath)>,
+    ground: Ground,
     /// What would be left alone, and with it each directory that holds it.
     kept: Vec<(Side, RelPath)>,
 }
@@ -50,7 +49,7 @@ impl<'a> Deed<'a> {
                 monitor,
                 counts: Pair::default(),
                 problems: 0,
-                changed: BTreeSet::new(),
+                ground: Ground::default(),
                 kept: Vec::new(),
             }));
         }
@@ -114,26 +113,15 @@ impl<'a> Deed<'a> {
 impl Shown<'_> {
     async fn show(&mut self, step: &Step) -> Result<()> {
         let (side, path) = (step.side, &step.change.path);
-        let reached = |path: &RelPath| {
-            let mut changed = self.changed.iter();
-            changed.any(|(other, shown)| *other == side && (path.is_within(shown) || shown.is_within(path)))
-        };
         let holds = |(other, kept): &(Side, RelPath)| *other == side && kept.is_within(path);
         if step.change.new.is_none() && self.kept.iter().any(holds) {
             self.problem(side, path, Trouble::new(Kind::Exists, "it would not be empty"));
             return Ok(());
         }
-        if !reached(path) {
-            let found = self.session.sides[side].find(path, &Scope::default()).await?;
-            if !stands(found.as_ref(), step.change.old.as_ref()) {
-                let what = "it was changed since: it would be left alone";
-                self.problem(side, path, Trouble::new(Kind::Changed, what));
-                return Ok(());
-            }
-        }
-        self.changed.insert((side, path.clone()));
-        if let Some(From::Move(from) | From::Exchange(from)) = &step.change.from {
-            self.changed.insert((side, from.clone()));
+        if self.ground.shifted(self.session, step).await? {
+            let what = "it was changed since: it would be left alone";
+            self.problem(side, path, Trouble::new(Kind::Changed, what));
+            return Ok(());
         }
         let travels = step.source.is_some() && step.change.from.is_none();
         self.counts[side].add(step.action, if travels { size(step) } else { 0 });
@@ -146,6 +134,44 @@ impl Shown<'_> {
         self.kept.push((side, path.clone()));
         let problem = Problem::new(path.clone(), Some(side), trouble);
         self.monitor.event(Event::Problem(&problem));
+    }
+}
+
+/// What steps that are only shown would find.
+#[derive(Default)]
+pub(crate) struct Ground {
+    /// What the steps so far would change: what would stand there cannot be looked at.
+    changed: BTreeSet<(Side, RelPath)>,
+}
+
+impl Ground {
+    /// True when the place of `step`, or what it takes its bytes from, does not hold what it expects.
+    pub async fn shifted(&mut self, session: &Session, step: &Step) -> Result<bool> {
+        let (change, side) = (&step.change, step.side);
+        let source = step.source.as_ref();
+        let looks = [
+            Some((side, &change.path, change.old.as_ref())),
+            source.map(|source| (source.side, &source.path, Some(&source.seen))),
+        ];
+        for (side, path, expected) in looks.into_iter().flatten() {
+            if self.reaches(side, path) {
+                continue;
+            }
+            let found = session.sides[side].find(path, &Scope::default()).await?;
+            if !stands(found.as_ref(), expected) {
+                return Ok(true);
+            }
+        }
+        self.changed.insert((side, change.path.clone()));
+        if let Some(From::Move(from) | From::Exchange(from)) = &change.from {
+            self.changed.insert((side, from.clone()));
+        }
+        Ok(false)
+    }
+
+    fn reaches(&self, side: Side, path: &RelPath) -> bool {
+        let mut changed = self.changed.iter();
+        changed.any(|(other, shown)| *other == side && (path.is_within(shown) || shown.is_within(path)))
     }
 }
 
