@@ -11,6 +11,7 @@
 //! * Deleting a directory, or putting a leaf in its place, deletes what the base knew below it; a leaf below it that
 //!   is new or changed on the other side survives, with the directories that lead to it.
 //! * A leaf against a directory that survives is a clash of kinds: keep-both leaves the directory its name.
+//! * So is a leaf beside a directory of its name on one side, which a bucket can show: the leaf leaves the name. One way, it is a problem.
 //! * Of two edited leaves keep-both leaves the name to the one with the smaller fingerprint.
 //! * Nothing is decided at or below what is opaque on either side, and no directory above it is removed.
 //! * `mirror` is this merge with the right side as base; `copy` likewise, and what the left lacks is left alone.
