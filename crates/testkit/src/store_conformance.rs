@@ -122,7 +122,7 @@ fn refused<T>(result: Result<T>, kind: Kind) {
 
 /// Bytes that repeat nowhere near.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = seed << 1 | 1;
     let mut step = || {
         state ^= state << 13;
         state ^= state >> 7;

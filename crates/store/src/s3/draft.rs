@@ -221,6 +221,10 @@ impl S3Draft {
             .await
             .map_err(|fault| changed(fault, only_if))?;
         let mut blob = self.store.0.blob(&self.key, &headers, Some(size))?;
+        if blob.md5.is_some_and(|said| said != md5) {
+            let what = "write: the answer is that to other bytes";
+            return Err(Fault::new(Kind::Corrupt, what, self.store.0.at(&self.key)).retry(true));
+        }
         blob.md5 = blob.md5.or(Some(md5));
         blob.metadata = Some(self.metadata);
         Ok(blob)
@@ -260,9 +264,9 @@ impl S3Draft {
                 Ok(blob) => return Ok(blob),
                 Err(fault) => fault,
             };
-            // Only an attempt whose answer was lost can have made what stands in our way.
-            if tried > 0
-                && (fault.is(Kind::Changed) || no_such_upload(&fault))
+            // An upload that is gone may have been ended: by an attempt whose answer was lost, or by somebody on the way who asked twice.
+            // What stands in our way can only have been made by an attempt whose answer was lost.
+            if (no_such_upload(&fault) || tried > 0 && fault.is(Kind::Changed))
                 && let Some(blob) = self.ours().await
             {
                 return Ok(blob);

@@ -1,7 +1,7 @@
 //! Listings by pages of a thousand.
 //!
 //! Invariant: what is handed out is complete up to where it ends, or the listing ends in an error: a page that says
-//! "more" without saying where, a token that comes twice, a key out of order or outside what was asked for.
+//! "more" without saying where, a page that says that it is of another listing, a token that comes twice, a key out of order or outside what was asked for.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use syncline_model::{Fault, Kind, Result, Tag};
 
 use super::S3Store;
 use super::request::{Ask, tag, time};
-use super::xml::Node;
+use super::xml::{Node, carries};
 use crate::layers::meter::Request;
 use crate::{Blob, Key, Listed, Listing};
 
@@ -120,6 +120,36 @@ impl S3Listing {
         })
     }
 
+    /// A page tells what it was asked for: one that belongs to another request is not ours.
+    fn check_ours(&self, page: &Node, coded: bool) -> Result<()> {
+        let after = self.after.as_deref().filter(|_| self.token.is_none());
+        let sent = [
+            (
+                "Prefix",
+                Some(self.prefix.as_str()),
+                "the reply is another listing",
+            ),
+            ("StartAfter", after, "the reply begins elsewhere"),
+            (
+                "ContinuationToken",
+                self.token.as_deref(),
+                "the reply is another page",
+            ),
+        ];
+        for (name, sent, wrong) in sent {
+            let Some(said) = page.text(name).filter(|said| !said.is_empty()) else {
+                continue;
+            };
+            // Where names are not encoded, what XML cannot carry comes back in some other way.
+            let carried = coded || sent.is_none_or(carries);
+            let same = sent == Some(said) || sent == decoded(said, coded).ok().as_deref();
+            if carried && !same {
+                return Err(self.corrupt(wrong));
+            }
+        }
+        Ok(())
+    }
+
     fn take(&mut self, page: &Node, coded: bool) -> Result<Vec<Listed>> {
         let sorted = self.store.0.caps.sorted;
         let mut listed = Vec::new();
@@ -165,6 +195,7 @@ impl Listing for S3Listing {
             if page.name() != "ListBucketResult" {
                 return Err(self.corrupt("the reply is no listing"));
             }
+            self.check_ours(&page, is_coded(&page))?;
             let before = self.last.clone();
             let listed = self
                 .take(&page, is_coded(&page))

@@ -6,10 +6,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// A head and a body, of a request or a reply.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Message {
     pub(super) first: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Bytes behind the body that belong to nothing.
+    pub(super) extra: Vec<u8>,
 }
 
 impl Message {
@@ -21,9 +24,23 @@ impl Message {
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.headers.push((name.to_string(), value.to_string()));
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
         self.headers
             .retain(|(found, _)| !found.eq_ignore_ascii_case(name));
-        self.headers.push((name.to_string(), value.to_string()));
+    }
+
+    /// The method of a request.
+    pub(super) fn method(&self) -> &str {
+        self.first.split(' ').next().unwrap_or_default()
+    }
+
+    /// The path of a request with its query.
+    pub(super) fn path(&self) -> &str {
+        self.first.split(' ').nth(1).unwrap_or_default()
     }
 
     pub(super) fn head(&self) -> Vec<u8> {
@@ -35,7 +52,7 @@ impl Message {
     }
 
     pub(super) fn whole(&self) -> Vec<u8> {
-        [self.head(), self.body.clone()].concat()
+        [self.head(), self.body.clone(), self.extra.clone()].concat()
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -101,7 +118,7 @@ impl Reader<'_> {
         let mut message = Message {
             first,
             headers: lines.filter_map(header).collect(),
-            body: Vec::new(),
+            ..Message::default()
         };
         if bodiless {
             return Ok(message);
@@ -133,4 +150,11 @@ impl Reader<'_> {
         }
         Ok(message)
     }
+}
+
+/// Waits until the other side has gone: how a connection ends on which no answer comes.
+pub(super) async fn gone<T>(socket: &mut TcpStream) -> io::Result<T> {
+    let mut ignored = [0; 1 << 12];
+    while socket.read(&mut ignored).await? > 0 {}
+    Err(io::ErrorKind::ConnectionAborted.into())
 }

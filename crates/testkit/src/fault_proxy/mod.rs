@@ -7,17 +7,24 @@ mod connection;
 mod message;
 mod pages;
 mod spoil;
+mod versions;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpListener;
+use futures::future::BoxFuture;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::env::SeededDice;
 use crate::s3_server::Endpoint;
 use connection::connection;
+use message::{Message, Reader};
+use versions::Versions;
 pub use wire::Wire;
 
 /// Which requests go wrong, and how often.
@@ -59,18 +66,114 @@ pub struct Traffic {
     pub made: BTreeMap<Wire, u64>,
 }
 
+/// What somebody else does in the middle of things.
+type Act = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     rules: Vec<Rule>,
     traffic: Traffic,
     last_page: Vec<u8>,
+    last_answer: Message,
+    versions: Versions,
+    late: Vec<Message>,
+    meanwhile: Option<Act>,
+    rate: Option<Rate>,
+}
+
+/// Faults by dice instead of by script.
+struct Rate {
+    dice: SeededDice,
+    /// Of ten thousand requests.
+    share: u64,
+    kinds: Vec<Wire>,
+}
+
+impl State {
+    /// The rule that fires for this request, or what the dice say.
+    fn chosen(&mut self, method: &str, path: &str) -> Option<Wire> {
+        let fits = |rule: &&mut Rule| {
+            (rule.method.is_empty() || rule.method == method) && path.contains(&rule.has) && rule.times > 0
+        };
+        match self.rules.iter_mut().find(fits) {
+            Some(rule) if rule.skip > 0 => {
+                rule.skip -= 1;
+                None
+            }
+            Some(rule) => {
+                rule.times -= 1;
+                Some(rule.wrong.clone())
+            }
+            None => {
+                let rate = self.rate.as_ref()?;
+                let hit = rate.dice.below(10_000) < rate.share;
+                hit.then(|| rate.kinds[rate.dice.below(rate.kinds.len() as u64) as usize].clone())
+            }
+        }
+    }
+
+    /// Keeps what later faults are made of, and hands out what was kept of earlier answers.
+    fn remember(&mut self, request: &Message, reply: &Message) -> Earlier {
+        let earlier = Earlier {
+            page: self.last_page.clone(),
+            answer: self.last_answer.clone(),
+            version: self.versions.before(request, reply),
+        };
+        self.versions.note(request, reply);
+        if reply.text().contains("<ListBucketResult") {
+            self.last_page.clone_from(&reply.body);
+        }
+        if request.method() != "HEAD" {
+            self.last_answer = reply.clone();
+        }
+        earlier
+    }
+}
+
+/// What was answered before.
+struct Earlier {
+    page: Vec<u8>,
+    answer: Message,
+    /// What this request would have been answered with then.
+    version: Option<Message>,
+}
+
+/// What all connections share.
+struct Shared {
+    upstream: String,
+    state: Mutex<State>,
+    /// Answers so far.
+    answers: watch::Sender<u64>,
+    /// How often all waiting connections were reset.
+    pool: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self) {
+        self.answers.send_modify(|answers| *answers += 1);
+    }
+
+    /// Sends a request on a connection of its own.
+    async fn alone(&self, request: &Message) -> io::Result<Message> {
+        let mut server = TcpStream::connect(&self.upstream).await?;
+        server.write_all(&request.whole()).await?;
+        let mut reader = Reader {
+            socket: &mut server,
+            buffer: &mut Vec::new(),
+        };
+        reader.message(request.method() == "HEAD").await
+    }
 }
 
 /// A running proxy; ends when dropped.
 pub struct FaultProxy {
     /// Where it answers, with the server's own keys.
     pub endpoint: Endpoint,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     accepting: AbortHandle,
 }
 
@@ -79,19 +182,23 @@ impl FaultProxy {
     pub async fn start(server: &Endpoint) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let state: Arc<Mutex<State>> = Arc::default();
-        let upstream = server.url.trim_start_matches("http://").to_string();
-        let shared = Arc::clone(&state);
+        let shared = Arc::new(Shared {
+            upstream: server.url.trim_start_matches("http://").to_string(),
+            state: Mutex::default(),
+            answers: watch::Sender::new(0),
+            pool: watch::Sender::new(0),
+        });
+        let serving = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             let mut open = JoinSet::new();
             loop {
                 let Ok((client, _)) = listener.accept().await else {
                     continue;
                 };
-                let (shared, upstream) = (Arc::clone(&shared), upstream.clone());
+                let shared = Arc::clone(&serving);
                 open.spawn(async move {
                     // A connection that ends is how most faults here end.
-                    let _ = connection(client, &upstream, &shared).await;
+                    let _ = connection(client, &shared).await;
                 });
                 while open.try_join_next().is_some() {}
             }
@@ -102,13 +209,13 @@ impl FaultProxy {
         };
         Ok(Self {
             endpoint,
-            state,
+            shared,
             accepting: accepting.abort_handle(),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 
     /// Adds a rule. The first that fits fires.
@@ -116,9 +223,34 @@ impl FaultProxy {
         self.state().rules.push(rule);
     }
 
+    /// Of ten thousand requests for which no rule is there so many go wrong, in one of `kinds`.
+    pub fn rate(&self, seed: u64, share: u64, kinds: &[Wire]) {
+        self.state().rate = Some(Rate {
+            dice: SeededDice::new(seed),
+            share,
+            kinds: kinds.to_vec(),
+        });
+    }
+
     /// From now on all is well.
     pub fn heal(&self) {
-        self.state().rules.clear();
+        let mut state = self.state();
+        state.rules.clear();
+        state.rate = None;
+    }
+
+    /// What somebody else does at [`Wire::Meanwhile`].
+    pub fn meanwhile(&self, act: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        self.state().meanwhile = Some(Arc::new(act));
+    }
+
+    /// What was acknowledged and not done is done now; how many there were.
+    pub async fn late_ones_arrive(&self) -> io::Result<usize> {
+        let late = std::mem::take(&mut self.state().late);
+        for request in &late {
+            self.shared.alone(request).await?;
+        }
+        Ok(late.len())
     }
 
     /// What came through so far.

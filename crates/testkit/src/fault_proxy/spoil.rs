@@ -2,15 +2,13 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::State;
 use super::connection::refusal;
-use super::message::Message;
-use super::pages::{swapped, with_token};
+use super::message::{Message, gone};
+use super::pages::{cut, doubled, swapped, with_token};
 use super::wire::Wire;
 
 /// Sends the reply, spoiled. `Break`: the connection is to be reset.
@@ -19,7 +17,6 @@ pub(super) async fn spoil(
     wrong: &Wire,
     mut reply: Message,
     head_only: bool,
-    state: &Mutex<State>,
 ) -> io::Result<ControlFlow<()>> {
     let replaced = |text: String| text.into_bytes();
     match wrong {
@@ -66,14 +63,6 @@ pub(super) async fn spoil(
             let body = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code><Message>injected</Message></Error>";
             reply.replace_body(body.as_bytes().to_vec());
         }
-        Wire::PageAgain => {
-            let page = state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .last_page
-                .clone();
-            reply.replace_body(page);
-        }
         Wire::TokenLoop => reply.replace_body(replaced(with_token(&reply.text(), Some("loop")))),
         Wire::TokenMissing => reply.replace_body(replaced(with_token(&reply.text(), None))),
         Wire::Unsorted => reply.replace_body(replaced(swapped(&reply.text()))),
@@ -85,6 +74,38 @@ pub(super) async fn spoil(
         Wire::BadUtf8 => {
             let text = reply.text().replacen("<Key>", "<Key>%FF", 1);
             reply.replace_body(replaced(text));
+        }
+        Wire::PageCut => reply.replace_body(replaced(cut(&reply.text()))),
+        Wire::Doubled => reply.replace_body(replaced(doubled(&reply.text()))),
+        Wire::NoTag => reply.remove("etag"),
+        Wire::OtherChecksum => {
+            reply.set("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==");
+            reply.set("x-amz-checksum-crc32", "AAAAAA==");
+        }
+        Wire::OtherSize => {
+            let size: u64 = reply
+                .header("content-length")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+            reply.set("content-length", &(size + 1).to_string());
+        }
+        Wire::ExtraBytes => reply.extra = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmore".to_vec(),
+        Wire::StopsInBody => {
+            client.write_all(&reply.head()).await?;
+            client.write_all(&reply.body[..reply.body.len() / 2]).await?;
+            return gone(client).await;
+        }
+        Wire::Chunked => {
+            reply.remove("content-length");
+            reply.set("transfer-encoding", "chunked");
+            client.write_all(&reply.head()).await?;
+            for byte in &reply.body {
+                client
+                    .write_all(&[b"1\r\n", &[*byte][..], b"\r\n"].concat())
+                    .await?;
+            }
+            client.write_all(b"0\r\n\r\n").await?;
+            return Ok(ControlFlow::Continue(()));
         }
         _ => {}
     }

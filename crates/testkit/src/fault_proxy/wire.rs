@@ -67,6 +67,50 @@ pub enum Wire {
     Huge,
     /// A key that is not UTF-8.
     BadUtf8,
+    /// No answer and no effect; the connection stays open.
+    SilentBefore,
+    /// No answer after the effect; the connection stays open.
+    SilentAfter,
+    /// "100 Continue", and then nothing.
+    ContinueOnly,
+    /// Half of the body, and then nothing; the connection stays open.
+    StopsInBody,
+    /// What stood there before, with its own head.
+    Stale,
+    /// The later half of a page is missing, and it says that there is no more.
+    PageCut,
+    /// An entry of the page comes twice.
+    Doubled,
+    /// More bytes behind the length that was promised.
+    ExtraBytes,
+    /// No tag in the head.
+    NoTag,
+    /// Checksums of other bytes in the head.
+    OtherChecksum,
+    /// HEAD tells another size than GET.
+    OtherSize,
+    /// One byte to a chunk, and no length.
+    Chunked,
+    /// Success without any effect: a part, a removal, an upload given up.
+    AckedOnly,
+    /// Success, and the effect comes when [`super::FaultProxy::late_ones_arrive`] says so.
+    AckedLate,
+    /// 400 InvalidPartOrder before any effect.
+    PartOrder,
+    /// Passed on only behind so many answers to others.
+    HeldBack(u64),
+    /// Passed on twice; the second answer is what comes.
+    Twice,
+    /// Before it is passed on somebody else does what [`super::FaultProxy::meanwhile`] was given.
+    Meanwhile,
+    /// 404 NoSuchBucket.
+    BucketGone,
+    /// 403 QuotaExceeded.
+    QuotaExceeded,
+    /// The answer to the request before, after the effect.
+    OthersAnswer,
+    /// After the answer every connection that waits for its next request is reset.
+    PoolDead,
 }
 
 impl Wire {
@@ -85,6 +129,9 @@ impl Wire {
             Self::NotModified => (304, ""),
             Self::OtherRegion => (400, "AuthorizationHeaderMalformed"),
             Self::Redirect(_) => (307, "TemporaryRedirect"),
+            Self::PartOrder => (400, "InvalidPartOrder"),
+            Self::BucketGone => (404, "NoSuchBucket"),
+            Self::QuotaExceeded => (403, "QuotaExceeded"),
             _ => return None,
         })
     }

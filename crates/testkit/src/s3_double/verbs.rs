@@ -296,6 +296,8 @@ impl S3 for Double {
             is_truncated: Some(more),
             next_continuation_token: last.filter(|_| more),
             encoding_type: input.encoding_type.clone(),
+            start_after: input.start_after.map(|after| coded(&after, encoding)),
+            continuation_token: input.continuation_token,
             prefix: Some(coded(&prefix, encoding)),
             delimiter: input.delimiter,
             max_keys: input.max_keys,

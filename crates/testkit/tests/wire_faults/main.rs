@@ -2,72 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a suite of tests")]
 
+mod budget;
+mod objects;
+mod parts;
+mod rig;
+mod silence;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use syncline_model::{Fault, Kind};
-use syncline_store::layers::RetryRule;
-use syncline_store::s3::Sizes;
-use syncline_store::{Cond, OpenOptions, Store, open};
+use syncline_model::Kind;
+use syncline_store::{Cond, OpenOptions, open};
 use syncline_testkit::fault_proxy::{FaultProxy, Rule, Wire};
-use syncline_testkit::s3_server::{Endpoint, S3Server};
 use syncline_testkit::store_conformance::{drain, key, listed, noise, put, read};
 
-struct Rig {
-    server: S3Server,
-    proxy: FaultProxy,
-    /// Behind the proxy, with all layers.
-    store: Arc<dyn Store>,
-    /// Not behind it.
-    direct: Arc<dyn Store>,
-}
-
-/// Waits that make a test long are short here; the rule itself is tested with a clock that can be moved.
-fn quick(endpoint: &Endpoint) -> OpenOptions {
-    let retry = RetryRule {
-        first: Duration::from_millis(1),
-        longest: Duration::from_secs(1),
-        ..RetryRule::default()
-    };
-    let sizes = Sizes {
-        part: 5 << 20,
-        parts_in_flight: 2,
-        stall: Duration::from_secs(10),
-    };
-    OpenOptions {
-        retry,
-        sizes,
-        ..endpoint.options()
-    }
-}
-
-async fn rig() -> Rig {
-    let server = S3Server::with_bucket("tree").await.unwrap();
-    let proxy = FaultProxy::start(&server.endpoint).await.unwrap();
-    let direct = open(&server.endpoint.place("tree"), quick(&server.endpoint))
-        .await
-        .unwrap();
-    let options = OpenOptions {
-        caps: Some(direct.caps().clone()),
-        ..quick(&proxy.endpoint)
-    };
-    let store = open(&proxy.endpoint.place("tree"), options).await.unwrap();
-    Rig {
-        server,
-        proxy,
-        store,
-        direct,
-    }
-}
-
-fn fault<T>(result: syncline_model::Result<T>) -> Fault {
-    match result {
-        Ok(_) => panic!("succeeded"),
-        Err(fault) => fault,
-    }
-}
+use rig::{fault, quick, rig};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b05_writes_and_reads_get_through_what_passes() {
@@ -185,6 +134,8 @@ async fn b05_what_will_not_pass_is_said_once_and_clearly() {
         (Wire::Missing, Kind::NotFound, ""),
         (Wire::Precondition, Kind::Changed, ""),
         (Wire::Conflict, Kind::Changed, ""),
+        (Wire::BucketGone, Kind::NotFound, "no such bucket"),
+        (Wire::QuotaExceeded, Kind::Full, ""),
     ];
     for (wrong, kind, hint) in cases {
         let before = rig.proxy.traffic().requests.len();
@@ -251,6 +202,11 @@ async fn listings_are_complete_or_an_error() {
         Wire::EntityBomb,
         Wire::BadUtf8,
         Wire::LateError,
+        Wire::Doubled,
+        Wire::Chunked,
+        Wire::ExtraBytes,
+        Wire::OthersAnswer,
+        Wire::PoolDead,
     ];
     for wrong in passing {
         for page in 0..3 {
@@ -265,6 +221,7 @@ async fn listings_are_complete_or_an_error() {
                 .await
                 .unwrap_or_else(|f| panic!("{wrong:?} page {page}: {f:?}"));
             rig.proxy.heal();
+            assert!(rig.proxy.made(&wrong) > 0, "{wrong:?}");
             assert_eq!(found.len(), 2300, "{wrong:?} on page {page}");
             assert!(
                 found
