@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn s37_the_same_within_and_the_whole_are_refused() {
+    fn sp12_s37_the_same_within_and_the_whole_are_refused() {
         let made = made(&["a/sub", "ab", "state"]);
         std::os::unix::fs::symlink("a", made.top.join("link")).unwrap();
         assert!(made.refused("a", "a", "state").contains("same directory"));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn s37_our_own_state_is_refused_as_a_root_and_left_out_within_one() {
+    fn sp12_s37_our_own_state_is_refused_as_a_root_and_left_out_within_one() {
         let made = made(&["a/.local/state/syncline", "b", "a/.syncline/trash"]);
         let inside = made
             .check(Path::new("a"), Path::new("b"), "a/.local/state/syncline")
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn s37_a_bind_mount_is_seen_through() {
+    fn sp12_s37_a_bind_mount_is_seen_through() {
         let made = made(&["a/sub", "b", "state"]);
         let (from, to) = (made.top.join("a/sub"), made.top.join("b"));
         let mount = std::process::Command::new("mount")

@@ -1,6 +1,7 @@
-//! What takes part in a run: `.synclineignore` of both roots, then the rules of the session in order, then our own state.
+//! What takes part in a run: `.synclineignore` of both roots (that of a bucket first), then the rules of the session in order, then our own state.
 //!
-//! Invariant: our own state never takes part, whatever the rules say; a bad rule is named by file and line, never by its text (SR3).
+//! Invariant: our own state never takes part, whatever the rules say; the rules of a bucket take nothing in that those of a directory here, or
+//! of the session, leave out (SP13), since of the rules for a path the last one counts; a bad rule is named by file and line, never by its text (SR3).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +33,9 @@ pub async fn filter(
 ) -> Result<Arc<Filter>> {
     let mut filter = Filter::default();
     let mut before: Option<Vec<u8>> = None;
-    for side in Side::BOTH {
+    let mut order = Side::BOTH;
+    order.sort_by_key(|side| opened.places[*side].dir().is_some());
+    for side in order {
         let other_is_local = opened.places[side.other()].dir().is_some();
         if agreed && opened.places[side].dir().is_none() && other_is_local {
             continue;

@@ -318,7 +318,7 @@ fn a_plan_is_carried_out_as_written_or_not_at_all() {
 }
 
 #[test]
-fn s37_home_works_and_our_own_state_is_no_part_of_it() {
+fn sp12_s37_home_works_and_our_own_state_is_no_part_of_it() {
     let desk = Desk::new();
     desk.write("home/x", "x");
     desk.write("home/.synclineignore", "*.tmp\n");

@@ -50,7 +50,7 @@ impl Drop for Folding {
 }
 
 #[test]
-fn s17_case_twins_and_renames_by_case_on_a_real_folding_disk() {
+fn sp10_s17_case_twins_and_renames_by_case_on_a_real_folding_disk() {
     let desk = Desk::new();
     let Some(_mounted) = Folding::new(&desk) else {
         eprintln!("not tried: this kernel has no file system that folds case");
@@ -83,4 +83,33 @@ fn s17_case_twins_and_renames_by_case_on_a_real_folding_disk() {
     let ended = desk.ends(0, &["sync", "a", "folding/tree", "--json"]);
     assert_eq!(ended.summary()["left"]["moved"], 1, "{}", ended.out);
     assert_eq!(desk.tree("a"), desk.tree("folding/tree"));
+}
+
+/// A link and a directory whose names are one over there: found before anything is written, so nothing follows the link.
+#[test]
+fn sp10_sp6_a_link_and_a_directory_that_are_one_over_there_are_kept_apart() {
+    let desk = Desk::new();
+    let Some(_mounted) = Folding::new(&desk) else {
+        eprintln!("not tried: this kernel has no file system that folds case");
+        return;
+    };
+    desk.write("outside/canary", "not ours");
+    for (link, dir) in [("dir", "DIR"), ("Sub", "sub")] {
+        std::fs::create_dir_all(desk.path("a")).unwrap();
+        std::os::unix::fs::symlink(desk.path("outside"), desk.path(&format!("a/{link}"))).unwrap();
+        desk.write(&format!("a/{dir}/canary"), "written through");
+        desk.write(&format!("a/{dir}/hooks/post"), "written through");
+    }
+    desk.write("a/plain", "goes");
+    for _ in 0..2 {
+        let ended = desk.ends(2, &["sync", "a", "folding/tree", "--json"]);
+        assert_eq!(ended.events("problem").len(), 4, "{}", ended.out);
+        assert_eq!(desk.tree("outside").into_keys().collect::<Vec<_>>(), ["canary"]);
+        assert_eq!(desk.read("outside/canary").as_deref(), Some("not ours"));
+        assert_eq!(
+            desk.tree("folding/tree").into_keys().collect::<Vec<_>>(),
+            ["plain"]
+        );
+    }
+    assert_eq!(desk.read("a/DIR/canary").as_deref(), Some("written through"));
 }

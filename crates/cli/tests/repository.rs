@@ -9,36 +9,7 @@
 mod support;
 
 use serde_json::json;
-use support::Desk;
-use syncline_testkit::s3_server::S3Server;
-
-/// A server with the bucket `team`, and a desk that knows its keys.
-struct Office {
-    _runtime: tokio::runtime::Runtime,
-    _server: S3Server,
-    desk: Desk,
-}
-
-fn office() -> Office {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    let desk = Desk::new();
-    let (server, double) = runtime.block_on(S3Server::start_in(desk.dir("s3"), 0)).unwrap();
-    double.make_bucket("team").unwrap();
-    let desk = desk
-        .with("AWS_ENDPOINT_URL", server.endpoint.url.clone())
-        .with("AWS_ACCESS_KEY_ID", server.endpoint.id.clone())
-        .with("AWS_SECRET_ACCESS_KEY", server.endpoint.secret.clone())
-        .with("AWS_REGION", "us-east-1");
-    Office {
-        _runtime: runtime,
-        _server: server,
-        desk,
-    }
-}
+use support::office::office;
 
 #[test]
 fn b9_init_adopts_what_is_there_and_says_so() {
@@ -286,7 +257,7 @@ fn a_store_of_the_config_file_is_named() {
 }
 
 #[test]
-fn s37_places_in_a_bucket_do_not_overlap() {
+fn sp12_s37_places_in_a_bucket_do_not_overlap() {
     let office = office();
     let desk = &office.desk;
     for (left, right, said) in [

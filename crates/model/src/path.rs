@@ -40,6 +40,21 @@ fn check_component(bytes: &[u8]) -> Result<(), BadPath> {
 }
 
 /// One component of a path: any bytes but `/` and NUL; never empty, `.` or `..`.
+///
+/// Bytes of a peer become one by its check alone (security rule SP1):
+///
+/// ```
+/// # use syncline_model::Name;
+/// assert!(Name::new(*b"plain").is_ok() && Name::new(*b"../up").is_err());
+/// ```
+/// ```compile_fail,E0423
+/// # use syncline_model::Name;
+/// let sp1_no_name_without_its_check = Name(Box::from(*b"../up"));
+/// ```
+/// ```compile_fail,E0277
+/// # use syncline_model::Name;
+/// let sp1_no_name_by_conversion: Name = b"../up".to_vec().into();
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
@@ -64,6 +79,17 @@ impl Borrow<[u8]> for Name {
 }
 
 /// A path below a root: components joined by `/`. The root itself is the empty path.
+///
+/// Bytes of a peer become one by its check alone (security rule SP1), and nothing is joined to one but a [`Name`]:
+///
+/// ```compile_fail,E0423
+/// # use syncline_model::RelPath;
+/// let sp1_no_path_without_its_check = RelPath(Box::from(*b"../up"));
+/// ```
+/// ```compile_fail,E0308
+/// # use syncline_model::RelPath;
+/// let sp1_nothing_unchecked_is_joined = RelPath::root().join("../up");
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath(Box<[u8]>);
 

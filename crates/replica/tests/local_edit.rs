@@ -78,7 +78,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn s29_a_link_swapped_in_for_a_directory_is_refused() {
+fn sp6_s29_a_link_swapped_in_for_a_directory_is_refused() {
     let (tree, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::create_dir_all(tree.path().join("a/b")).unwrap();
     std::fs::write(tree.path().join("a/b/old"), "mine").unwrap();
@@ -307,7 +307,7 @@ fn s26_a_full_disk_refuses_and_loses_nothing() {
 }
 
 #[test]
-fn s30_holes_stay_holes_and_set_id_bits_are_not_taken_over_unasked() {
+fn sp8_s30_holes_stay_holes_and_set_id_bits_are_not_taken_over_unasked() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sparse = std::fs::File::create(from.path().join("sparse")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, b"head", 0).unwrap();
@@ -348,7 +348,7 @@ fn s30_holes_stay_holes_and_set_id_bits_are_not_taken_over_unasked() {
 }
 
 #[test]
-fn d5_another_file_system_below_the_root_has_a_stage_and_trash_of_its_own() {
+fn sp4_d5_another_file_system_below_the_root_has_a_stage_and_trash_of_its_own() {
     if !can_mount() {
         return;
     }

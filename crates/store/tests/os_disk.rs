@@ -196,7 +196,7 @@ fn clear(g: &Ground) {
 }
 
 #[test]
-fn sp2_sp3_no_verb_takes_more_than_one_plain_component() {
+fn sp2_sp3_sp4_no_verb_takes_more_than_one_plain_component() {
     let g = ground();
     clear(&g);
     fs::create_dir(g.path.join("sub")).unwrap();
@@ -253,7 +253,7 @@ fn sp3_no_verb_follows_a_link_at_the_end() {
 
 /// Somebody exchanges a directory and a link to outside as fast as he can, while every verb works below it.
 #[test]
-fn sp3_sp5_a_link_swapped_in_for_a_directory_never_leads_outside() {
+fn sp3_sp4_sp5_a_link_swapped_in_for_a_directory_never_leads_outside() {
     let g = ground();
     clear(&g);
     let outside_names = [&b"canary"[..], b"made"];

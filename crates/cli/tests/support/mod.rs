@@ -8,6 +8,7 @@
 )]
 
 pub mod mounted;
+pub mod office;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,16 @@ impl Desk {
     pub fn remove(&self, name: &str) {
         let path = self.path(name);
         if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// Removes a link, or whatever stands there, without following it.
+    pub fn remove_link(&self, name: &str) {
+        let path = self.path(name);
+        if path.symlink_metadata().unwrap().is_dir() {
             std::fs::remove_dir_all(path).unwrap();
         } else {
             std::fs::remove_file(path).unwrap();

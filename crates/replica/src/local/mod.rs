@@ -55,7 +55,7 @@ pub struct LocalOptions {
     pub pid: u32,
     /// Permission bits that new entries without a mode of their own do not get.
     pub umask: u32,
-    /// Set-id bits of the other side are taken over (as root only).
+    /// Set-id bits, capabilities and devices of the other side are taken over (as root only).
     pub set_ids: bool,
 }
 

@@ -194,7 +194,7 @@ impl Execution<'_> {
         }
     }
 
-    /// True when a fault says that we may make no devices: only root may.
+    /// True when a fault says that we may make no devices: only root may, and only those of a directory here.
     pub(super) fn met_no_devices(&mut self, step: &Step, fault: &Fault) -> bool {
         let new = step.change.new.as_ref();
         let device = matches!(
@@ -219,8 +219,11 @@ impl Execution<'_> {
         } else {
             "device files are"
         };
-        let what = format!("only root may make devices: {count} {files} not made at {label}");
-        let trouble = Trouble::new(Kind::Denied, what).hint("run as root, or exclude them");
+        let what = format!(
+            "only root may make devices, and of a bucket nobody: {count} {files} not made at {label}"
+        );
+        let trouble =
+            Trouble::new(Kind::Denied, what).hint("run as root between directories, or exclude them");
         self.problems += 1;
         let problem = Problem::new(path, Some(side), trouble);
         self.monitor.event(Event::Problem(&problem));

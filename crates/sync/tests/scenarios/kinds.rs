@@ -13,7 +13,7 @@ use syncline_sync::Options;
 use crate::world::{Tree, What, World};
 
 #[test]
-fn s30_links_are_kept_and_never_followed() {
+fn sp7_s30_links_are_kept_and_never_followed() {
     let world = World::new();
     std::fs::create_dir(world.beside("outside")).unwrap();
     std::fs::write(world.beside("outside/secret"), "not ours").unwrap();
@@ -71,22 +71,20 @@ fn s30_nothing_is_written_through_a_link_that_is_followed() {
 }
 
 #[test]
-fn s30_pipes_and_devices_are_made_anew() {
+fn s30_pipes_are_made_anew() {
     let world = World::new();
-    let mode = Mode::from_raw_mode(0o640);
-    mknodat(CWD, world.left.at("pipe"), FileType::Fifo, mode, 0).unwrap();
-    let null = world.left.at("null");
-    let devices = mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).is_ok();
-    if !devices {
-        eprintln!("not root: no devices, pipes alone");
-    }
+    mknodat(
+        CWD,
+        world.left.at("pipe"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o640),
+        0,
+    )
+    .unwrap();
     world.left.write("rest", "1");
     let ran = world.sync();
     assert_eq!(ran.exit(), 0, "{ran:?}");
     assert_eq!(world.right.look()[&b"pipe"[..]].what, What::Fifo);
-    if devices {
-        assert_eq!(world.right.look()[&b"null"[..]].what, What::Device(makedev(1, 3)));
-    }
     world.assert_settled();
     world.left.remove("pipe");
     world.left.write("pipe", "a file now");
@@ -94,6 +92,25 @@ fn s30_pipes_and_devices_are_made_anew() {
     assert_eq!(ran.exit(), 0, "{ran:?}");
     assert_eq!(world.right.read("pipe"), b"a file now");
     world.assert_settled();
+}
+
+#[test]
+fn sp8_s30_devices_of_the_other_side_are_not_made_unasked() {
+    let world = World::new();
+    let (null, mode) = (world.left.at("null"), Mode::from_raw_mode(0o666));
+    if mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).is_err() {
+        eprintln!("skipped: not root: no devices");
+        return;
+    }
+    world.left.write("rest", "1");
+    for _ in 0..2 {
+        let ran = world.sync();
+        assert_eq!(ran.exit(), 2, "{ran:?}");
+        let told = |problem: &syncline_model::Problem| problem.message.contains("1 device file is not made");
+        assert!(ran.said.problems.iter().any(told), "{ran:?}");
+        assert_eq!(world.right.names(), ["rest"]);
+    }
+    assert_eq!(world.left.look()[&b"null"[..]].what, What::Device(makedev(1, 3)));
 }
 
 #[test]
@@ -163,7 +180,7 @@ fn s30_names_of_one_file_stay_one_file_without_trash() {
 }
 
 #[test]
-fn s30_set_id_bits_of_the_other_side_are_not_trusted() {
+fn sp8_s30_set_id_bits_of_the_other_side_are_not_trusted() {
     let world = World::new();
     world.left.write("tool", "#!/bin/sh");
     world.left.chmod("tool", 0o4755);

@@ -153,17 +153,22 @@ fn s27_an_edit_between_scan_and_a_change_of_attributes_travels() {
 }
 
 #[test]
-fn s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
+fn sr2_s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
     let world = World::synced(&[("x", "1")]);
     for n in 0..20 {
         world.left.write(&format!("f{n}"), format!("first {n}"));
     }
+    std::fs::write(world.beside("outside"), "not ours").unwrap();
     let left = world.left.clone();
     let ran = world.run_while(&Options::default(), move |event| {
         if let Event::Phase("copying") = event {
             for n in 0..20 {
-                match n % 3 {
+                match n % 4 {
                     0 => left.remove(&format!("f{n}")),
+                    3 => {
+                        left.remove(&format!("f{n}"));
+                        left.symlink("../outside", &format!("f{n}"));
+                    }
                     1 => {
                         left.write("t", format!("replaced {n}"));
                         left.rename("t", &format!("f{n}"));
@@ -176,6 +181,7 @@ fn s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
     assert_eq!(ran.exit(), 2, "{ran:?}");
     for n in 0..20 {
         let name = format!("f{n}");
+        assert!(n % 4 == 2 || !world.right.has(&name), "{name}: not what was seen");
         if world.right.has(&name) {
             assert_eq!(world.right.read(&name), format!("first {n}").as_bytes());
         }
@@ -186,7 +192,7 @@ fn s27_a_file_that_is_replaced_or_removed_while_it_is_copied() {
 }
 
 #[test]
-fn s29_a_symlink_swapped_in_for_a_directory_leads_nowhere() {
+fn sp6_s29_a_symlink_swapped_in_for_a_directory_leads_nowhere() {
     let world = World::synced(&[("d/e/file", "1"), ("d/e/gone", "1")]);
     let outside = world.beside("outside");
     std::fs::create_dir(&outside).unwrap();

@@ -231,7 +231,7 @@ fn s16_attributes_of_one_side_and_bytes_of_the_other_both_arrive() {
 }
 
 #[test]
-fn s17_odd_names_arrive_byte_for_byte() {
+fn sp11_s17_odd_names_arrive_byte_for_byte() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let long = "l".repeat(255);

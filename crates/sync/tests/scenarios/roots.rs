@@ -280,3 +280,33 @@ fn s75_too_many_overwrites_wait_and_moves_do_not_count() {
     assert_eq!(ran.exit(), 0, "{ran:?}");
     world.assert_settled();
 }
+
+/// The root that was scanned is the one that is written to, by its handle: what came to its place meanwhile is left alone.
+#[test]
+fn sp12_what_is_put_in_the_place_of_a_root_between_scan_and_apply_is_left_alone() {
+    let mut world = World::new();
+    files(&world, 5);
+    world.left.write("new", "new");
+    world.left.write("d0/0", "edited");
+    world.left.remove("d1");
+    let (right, aside) = (world.right.0.clone(), world.beside("put-away"));
+    let ran = world.run_while(&Options::default(), move |event| {
+        if let syncline_sync::Event::Phase("copying") = event {
+            std::fs::rename(&right, &aside).unwrap();
+            std::fs::create_dir_all(right.join("d1")).unwrap();
+            std::fs::write(right.join("d1/1"), "not ours").unwrap();
+        }
+    });
+    assert!([0, 2, 3].contains(&ran.exit()), "{ran:?}");
+    assert_eq!(world.right.names(), ["d1", "d1/1"]);
+    assert_eq!(world.right.read("d1/1"), b"not ours");
+    assert!(!world.right.has(".syncline"), "it was taken for the root");
+    world.reopen();
+    let before = world.left.look();
+    let ran = world.sync();
+    assert_eq!(ran.exit(), 3, "{ran:?}");
+    assert_eq!(
+        (world.left.look(), world.right.names()),
+        (before, vec!["d1".to_owned(), "d1/1".to_owned()])
+    );
+}

@@ -23,7 +23,7 @@ const PLAIN: Folding = Folding {
 };
 
 #[test]
-fn s17_two_names_that_are_one_over_there_are_a_problem_each() {
+fn sp10_s17_two_names_that_are_one_over_there_are_a_problem_each() {
     for folding in Side::BOTH {
         let strict = folding.other();
         let folds = Pair::each(|side| if side == folding { CASE } else { PLAIN });
@@ -70,7 +70,7 @@ fn s17_two_names_that_are_one_over_there_are_a_problem_each() {
 }
 
 #[test]
-fn s17_a_name_that_comes_to_clash_leaves_what_is_there_alone() {
+fn sp10_s17_a_name_that_comes_to_clash_leaves_what_is_there_alone() {
     let world = World::new(PLAIN, CASE);
     world.write(Side::Left, "Readme", "one");
     world.sync(0);
@@ -87,7 +87,7 @@ fn s17_a_name_that_comes_to_clash_leaves_what_is_there_alone() {
 }
 
 #[test]
-fn s17_a_file_and_a_directory_of_names_that_are_one_are_a_problem_each() {
+fn sp10_s17_a_file_and_a_directory_of_names_that_are_one_are_a_problem_each() {
     let world = World::new(PLAIN, CASE);
     world.write(Side::Left, "notes", "a file");
     world.mkdir(Side::Left, "Notes");

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use syncline_model::{
-    Change, Entry, Fault, From, Kind, Observation, RelPath, Result, Sameness, Stamp, Tag, Time, TrashRef,
+    Change, Entry, Fault, From, Kind, Observation, RelPath, Result, Sameness, Special, Stamp, Tag, Time,
+    TrashRef,
 };
 use syncline_store::disk::Make;
 use syncline_store::{Disk, Node, Place as How, Stat, Target};
@@ -99,6 +100,13 @@ impl<D: Disk> LocalEdit<D> {
         let what = match new {
             Entry::Dir(_) => Make::Dir,
             Entry::Link(_, target) => Make::Link(target),
+            Entry::Special(_, Special::Block(..) | Special::Char(..)) if !self.trusts_set_ids() => {
+                return Err(Fault::new(
+                    Kind::Denied,
+                    "devices of the other side are not taken over",
+                    &at.path,
+                ));
+            }
             Entry::Special(_, special) => Make::Special(*special),
             Entry::File(..) => {
                 return Err(Fault::new(

@@ -79,7 +79,8 @@ impl<D: Disk> LocalEdit<D> {
         self.how.classes.and(self.profile.classes)
     }
 
-    fn trusts_set_ids(&self) -> bool {
+    /// True when what gives power over this machine is taken over (security rule SP8).
+    pub(super) fn trusts_set_ids(&self) -> bool {
         self.options.set_ids && self.profile.classes.owner
     }
 
