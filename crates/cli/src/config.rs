@@ -213,6 +213,7 @@ fn without_values(message: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the real disk")]
 mod tests {
     use super::*;
 

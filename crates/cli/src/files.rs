@@ -386,6 +386,7 @@ impl Drop for Draft {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the real disk")]
 mod tests {
     use super::*;
 

@@ -236,6 +236,7 @@ pub fn words(command: &str) -> Result<Vec<Vec<u8>>, String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the real disk")]
 mod tests {
     use super::*;
     use syncline_model::RelPath;
@@ -308,7 +309,6 @@ mod tests {
     }
 
     /// Whether a command that hangs ends with all that it started: a pipe that they hold open is closed.
-    #[allow(clippy::disallowed_methods, reason = "the other end of a pipe, in a test")]
     async fn ends_all() -> bool {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "directories of the test's own")]
+    #[expect(clippy::disallowed_methods, reason = "directories of the test's own")]
     fn a_paced_directory_is_a_replica_like_any_other() {
         let trees = tempfile::tempdir().unwrap();
         let mut count = 0;

@@ -112,6 +112,7 @@ impl Repository {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the real disk")]
 mod tests {
     use super::*;
 

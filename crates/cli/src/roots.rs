@@ -262,6 +262,7 @@ pub fn exact_pattern(path: &Path) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the real disk")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,10 @@
 //! The filter against the real `git check-ignore`: thousands of random rules and names; skipped (and said) where there is no git.
 
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test beside another program"
+)]
 
 use std::io::Write;
 use std::process::{Command, Stdio};

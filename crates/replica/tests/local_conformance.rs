@@ -1,5 +1,5 @@
 //! The promises of a replica, on real directories and a simulated one.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::Arc;

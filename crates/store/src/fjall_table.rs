@@ -64,7 +64,7 @@ pub struct FjallTable {
 impl FjallTable {
     /// Opens the table in the directory `path`, which is created when it is not there or empty. `Busy` while another
     /// process has it.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "fjall names its files by path, and so must who makes room for them"
     )]
@@ -256,7 +256,7 @@ impl Table for FjallTable {
 }
 
 /// fjall makes what is gone anew, and empty.
-#[allow(clippy::disallowed_methods, reason = "fjall names its files by path")]
+#[expect(clippy::disallowed_methods, reason = "fjall names its files by path")]
 fn is_partly_gone(path: &Path) -> bool {
     let Ok(trees) = std::fs::read_dir(path.join("keyspaces")) else {
         return true;
@@ -269,7 +269,7 @@ fn is_partly_gone(path: &Path) -> bool {
 }
 
 /// Gives a damaged table another name.
-#[allow(
+#[expect(
     clippy::disallowed_methods,
     reason = "fjall names its files by path, and so must who puts them aside"
 )]
@@ -317,7 +317,7 @@ fn io_fault(error: &io::Error, what: &str, at: &Path) -> Fault {
 }
 
 #[cold]
-#[allow(clippy::disallowed_methods, reason = "fjall names its files by path")]
+#[expect(clippy::disallowed_methods, reason = "fjall names its files by path")]
 fn open_fault(error: &fjall::Error, at: &Path) -> Fault {
     if let fjall::Error::InvalidVersion(_) = error
         && let Ok(text) = std::fs::read(at.join(MARKER))
@@ -357,7 +357,7 @@ fn fault(error: &fjall::Error, what: &str, at: &Path) -> Fault {
 }
 
 /// The next one to open it puts it aside. If this cannot be written, the damage is met again.
-#[allow(
+#[expect(
     clippy::disallowed_methods,
     reason = "it lies beside what fjall names by path"
 )]

@@ -26,7 +26,7 @@ impl Clock for SystemClock {
         Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanos)
     }
 
-    #[allow(clippy::disallowed_methods)] // This is what `Clock::sleep` is made of.
+    #[expect(clippy::disallowed_methods, reason = "this is what Clock::sleep is made of")]
     fn sleep(&self, time: Duration) -> Task {
         Box::pin(tokio::time::sleep(time))
     }
@@ -37,6 +37,7 @@ impl Clock for SystemClock {
 pub struct SystemDice;
 
 impl Dice for SystemDice {
+    #[expect(clippy::disallowed_methods, reason = "this is what Dice is made of")]
     fn roll(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::io::retry_on_intr(|| {
@@ -75,6 +76,7 @@ impl Default for ThreadSpawn {
 }
 
 impl Spawn for ThreadSpawn {
+    #[expect(clippy::disallowed_methods, reason = "this is what Spawn is made of")]
     fn spawn(&self, task: Task) {
         // Kept where it can be taken back when the system gives no more threads.
         let slot = Arc::new(Mutex::new(Some(task)));
@@ -92,6 +94,23 @@ impl Spawn for ThreadSpawn {
         {
             self.runtime.spawn(task);
         }
+    }
+}
+
+/// Tasks that do not block, on the runtime's own threads: a connection to a server needs no thread to itself.
+pub(crate) struct SharedThreads(tokio::runtime::Handle);
+
+impl SharedThreads {
+    /// Uses the runtime of the caller; panics outside of one.
+    pub(crate) fn new() -> Self {
+        Self(tokio::runtime::Handle::current())
+    }
+}
+
+impl Spawn for SharedThreads {
+    #[expect(clippy::disallowed_methods, reason = "this is what Spawn is made of")]
+    fn spawn(&self, task: Task) {
+        self.0.spawn(task);
     }
 }
 

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use syncline_model::{Clock, Dice, Spawn, Task};
+use syncline_model::{Clock, Dice, Spawn};
 
-use crate::real::{SystemClock, SystemDice};
+use crate::real::{SharedThreads, SystemClock, SystemDice};
 
 /// Time, randomness and spawning, as one value.
 #[derive(Clone)]
@@ -22,20 +22,10 @@ pub struct World {
 impl World {
     /// The real ones. Tasks share the threads of the runtime within which this is called.
     pub fn real() -> Self {
-        let runtime = tokio::runtime::Handle::current();
         Self {
             clock: Arc::new(SystemClock),
             dice: Arc::new(SystemDice),
-            spawn: Arc::new(SharedThreads(runtime)),
+            spawn: Arc::new(SharedThreads::new()),
         }
-    }
-}
-
-/// Tasks that do not block, on the runtime's own threads: a connection to a server needs no thread to itself.
-struct SharedThreads(tokio::runtime::Handle);
-
-impl Spawn for SharedThreads {
-    fn spawn(&self, task: Task) {
-        self.0.spawn(task);
     }
 }

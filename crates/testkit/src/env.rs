@@ -179,6 +179,7 @@ impl Default for LocalSpawn {
 }
 
 impl Spawn for LocalSpawn {
+    #[expect(clippy::disallowed_methods, reason = "this is what Spawn is made of")]
     fn spawn(&self, task: Task) {
         self.0.spawn(task);
     }
@@ -189,6 +190,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a sleeper of the test's own")]
     async fn sleepers_wake_when_the_clock_is_moved_and_not_before() {
         let clock = FakeClock::new(1000);
         let sleeper = tokio::spawn(clock.sleep(Duration::from_secs(10)));

@@ -44,6 +44,7 @@ impl Clock for RealClock {
 pub struct RealThreads;
 
 impl Spawn for RealThreads {
+    #[expect(clippy::disallowed_methods, reason = "this is what Spawn is made of")]
     fn spawn(&self, task: Task) {
         std::thread::spawn(move || futures::executor::block_on(task));
     }

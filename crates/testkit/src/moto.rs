@@ -15,6 +15,10 @@ pub struct Moto {
 
 impl Moto {
     /// Starts one on a free port; `None`, with the reason printed, when moto cannot be run here.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a server of tests is another program, waited for in real time"
+    )]
     pub async fn start() -> Option<Self> {
         let child = Command::new("moto_server")
             .args(["-H", "127.0.0.1", "-p", "0"])

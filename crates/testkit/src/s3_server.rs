@@ -100,6 +100,7 @@ impl S3Server {
     }
 
     /// Serves `storage` on a port of the loopback; 0: any that is free.
+    #[expect(clippy::disallowed_methods, reason = "a server of tests has tasks of its own")]
     pub async fn serve(storage: impl s3s::S3, port: u16) -> std::io::Result<Self> {
         let (id, secret) = ("AKIDSYNCLINE".to_string(), "embedded-server-secret".to_string());
         let mut service = S3ServiceBuilder::new(storage);

@@ -1,5 +1,7 @@
 //! The S3 store against the servers in this process.
 
+#![allow(clippy::disallowed_methods, reason = "trees of the test's own")]
+
 use std::sync::Arc;
 
 use syncline_model::Kind;

@@ -1,5 +1,10 @@
 //! What changed goes to the other side, and nothing else happens.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a user of the real disk, not the program"
+)]
+
 use syncline_model::Side;
 use syncline_sync::{Event, Options};
 
@@ -267,7 +272,6 @@ fn sp11_s17_odd_names_arrive_byte_for_byte() {
     for (n, name) in names.iter().enumerate() {
         let path = world.left.at("d").join(OsStr::from_bytes(name));
         world.left.mkdir("d");
-        #[allow(clippy::disallowed_methods, reason = "a name that is no text")]
         std::fs::write(path, format!("{n}")).unwrap();
     }
     let ran = world.sync();

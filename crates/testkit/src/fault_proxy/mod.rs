@@ -179,6 +179,7 @@ pub struct FaultProxy {
 
 impl FaultProxy {
     /// Starts one before `server`.
+    #[expect(clippy::disallowed_methods, reason = "a server of tests has tasks of its own")]
     pub async fn start(server: &Endpoint) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
