@@ -163,7 +163,7 @@ fn s3_what_cannot_be_read_is_a_problem_and_exit_2_and_nothing_below_it_is_decide
         std::fs::remove_file(desk.path(other).join("d/z")).unwrap();
         std::fs::remove_file(desk.path(locked).join("y")).unwrap();
         let dir = desk.path(&format!("{locked}/d"));
-        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o000)).unwrap();
         for _ in 0..2 {
             let ended = run(&desk, &["sync", "a", "b", "--json"]);
             assert_eq!(ended.code, 2, "{locked}: {}{}", ended.out, ended.err);
