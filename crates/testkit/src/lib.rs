@@ -16,3 +16,4 @@ pub mod s3_server;
 pub mod sim_disk;
 pub mod store_conformance;
 pub mod table_conformance;
+pub mod tls_front;
