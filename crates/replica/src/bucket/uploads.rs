@@ -153,8 +153,10 @@ pub(super) async fn stage(
                 shared.state.write(vec![(step_key(key, at), Some(step))])?;
             }
             if at > held {
-                draft.write(piece).await?;
+                let written = draft.write(piece).await;
+                // Begun by the very write that failed, it has a name all the same.
                 note(shared, key, &mut record, &*draft)?;
+                written?;
             }
         }
     }

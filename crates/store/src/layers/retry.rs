@@ -296,7 +296,9 @@ impl RetryDraft {
     }
 
     async fn replace(&mut self, fault: Fault, tried: &mut u32) -> Result<()> {
-        let Some(kept) = self.kept.take() else {
+        // What goes in parts its store sends again itself, and a later process goes on with it: another draft would only leave this upload
+        // behind, under a name that nobody knows.
+        let Some(kept) = self.kept.take().filter(|_| self.inner.upload().is_none()) else {
             return Err(fault);
         };
         let mut fault = fault;
@@ -346,10 +348,8 @@ impl Draft for RetryDraft {
     async fn publish(mut self: Box<Self>, only_if: Cond) -> Result<Blob> {
         let mut tried = 0;
         loop {
-            let (kept, inner) = (
-                self.kept.take(),
-                std::mem::replace(&mut self.inner, Box::new(Spent)),
-            );
+            let inner = std::mem::replace(&mut self.inner, Box::new(Spent));
+            let kept = self.kept.take().filter(|_| inner.upload().is_none());
             match inner.publish(only_if.clone()).await {
                 Ok(blob) => {
                     self.retry.patience.succeeded();

@@ -143,3 +143,22 @@ async fn b05_an_upload_that_was_not_given_up_after_all_can_be_found() {
             .is(Kind::NotFound)
     );
 }
+
+/// Small enough to be kept for another attempt as a whole, and in parts all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b05_an_upload_that_cannot_be_ended_leaves_itself_and_no_other() {
+    let rig = rig().await;
+    let body = noise(6 << 20, 9);
+    for (method, has) in [("POST", "uploadId="), ("PUT", "partNumber=2")] {
+        rig.proxy.rule(Rule {
+            times: u64::MAX,
+            ..Rule::once(method, has, Wire::ErrorBefore)
+        });
+        assert!(fault(put(&*rig.store, "large", &body, Cond::Absent).await).is(Kind::Offline));
+        rig.proxy.heal();
+        let left = rig.direct.unfinished("").await.unwrap();
+        assert_eq!(left.len(), 1, "{has}: {left:?}");
+        rig.direct.discard(&left[0].0, &left[0].1).await.unwrap();
+    }
+    assert!(rig.proxy.made(&Wire::ErrorBefore) >= 8);
+}
