@@ -122,6 +122,12 @@ pub(super) async fn apply(
     let Some(now) = side.find(&step.change.path, &Scope::default()).await? else {
         return Err(fault);
     };
+    // A move has two ends: what still stands where it began is left to do.
+    if let Some(From::Move(from)) = &step.change.from
+        && side.find(from, &Scope::default()).await?.is_some()
+    {
+        return Err(fault);
+    }
     let wanted = entry.as_ref().or(step.change.new.as_ref());
     let same = match (wanted, &now.entry) {
         (Some(wanted @ Entry::File(..)), Entry::File(..)) if wanted.size() == now.entry.size() => {

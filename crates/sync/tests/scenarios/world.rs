@@ -269,6 +269,13 @@ pub struct Watch {
     hook: Option<Hook>,
 }
 
+impl Watch {
+    /// All that was said.
+    pub fn said(self) -> Said {
+        self.said.into_inner().unwrap()
+    }
+}
+
 impl Monitor for Watch {
     fn event(&self, event: Event<'_>) {
         let mut said = self.said.lock().unwrap();

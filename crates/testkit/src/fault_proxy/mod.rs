@@ -2,6 +2,41 @@
 //!
 //! Invariants: what no rule names passes unchanged; a rule fires exactly as often as it says and each firing is counted;
 //! what happened before an effect and what happened after it are different kinds.
+//!
+//! The kinds of faults that testing.md (C1) asks for, where each is made, and which tests meet it. `store`: this crate's
+//! `tests/wire_faults`; `engine`: `tests/wire` of `syncline-sync`, the whole engine with each kind in turn; `binary`: `tests` of
+//! `syncline-cli`; `seam`: [`crate::faulty_store::Wrong`], met by `tests/stores.rs` and by the simulated offices.
+//!
+//! | C1 | made by | met in |
+//! |---|---|---|
+//! | 503 SlowDown, once, with and without `Retry-After`; a storm | [`Wire::SlowDown`]; seam `Busy` | store `main`, `budget`; engine `refusals` |
+//! | 429 | [`Wire::TooMany`] | store `main`, `budget`; engine `refusals` |
+//! | 500 before and after the effect | [`Wire::ErrorBefore`], [`Wire::ErrorAfter`], [`Wire::LateError`]; seam `Lost`, `Unanswered` | store `main`, `budget`; engine `refusals`, `uploads` |
+//! | 403 expired, clock skew, not allowed | [`Wire::Expired`], [`Wire::Skewed`], [`Wire::Forbidden`]; seam `Expired` | store `main`; engine `refusals` |
+//! | 404 for a key that is there | [`Wire::Missing`] | store `main`; engine `refusals`, `listings` |
+//! | an old version is served | [`Wire::Stale`] | store `objects`; engine `bodies` |
+//! | a page that is old, partial, doubled | [`Wire::PageAgain`], [`Wire::PageCut`], [`Wire::Doubled`]; seam `ListBroken` | store `main`; engine `listings` |
+//! | tokens in a circle or missing; entries out of order | [`Wire::TokenLoop`], [`Wire::TokenMissing`], [`Wire::Unsorted`] | store `main`; engine `listings` |
+//! | 412 that is true, and for our own success | [`Wire::Precondition`], [`Wire::Meanwhile`]; [`Wire::ErrorAfter`] | store `main`; engine `refusals`, `bodies` |
+//! | 409; 304 that nobody asked for | [`Wire::Conflict`]; [`Wire::NotModified`]; seam `Conflict` | store `main`; engine `refusals` |
+//! | no answer before and after the effect | [`Wire::SilentBefore`], [`Wire::SilentAfter`] | store `silence`; engine `refusals`, `uploads` |
+//! | reset, also at byte k | [`Wire::ResetBefore`], [`Wire::ResetAfter`], [`Wire::ResetAt`]; seam `Cut` | store `main`; engine `refusals`, `bodies` |
+//! | a body that trickles; one-byte chunks | [`Wire::Trickle`], [`Wire::StopsInBody`]; [`Wire::Chunked`] | store `main`, `silence`, `objects`; engine `bodies`, `listings` |
+//! | a truncated body; more than promised; other bytes | [`Wire::Truncated`], [`Wire::ShortLength`]; [`Wire::ExtraBytes`]; [`Wire::OtherBytes`]; seam `Garbled` | store `main`, `objects`; engine `bodies` |
+//! | another tag; checksums that are wrong or missing | [`Wire::OtherTag`]; [`Wire::OtherChecksum`], [`Wire::NoTag`] | store `main`, `objects`; engine `bodies` |
+//! | the range ignored; another range | [`Wire::RangeIgnored`]; [`Wire::OtherRange`] | store `main` |
+//! | redirect elsewhere; from TLS to plain | [`Wire::Redirect`], [`Wire::OtherRegion`]; behind [`crate::tls_front`] | store `main`; engine `refusals`; binary `secure` |
+//! | 100-continue, and no more | [`Wire::ContinueOnly`] (we ask for none) | store `silence`; engine `refusals` |
+//! | a part lost; parts out of order | [`Wire::AckedOnly`]; [`Wire::HeldBack`], [`Wire::PartOrder`] | store `parts`; engine `uploads` |
+//! | an upload ended twice; not given up after all; vanished | [`Wire::Twice`]; [`Wire::AckedOnly`]; [`Wire::UploadGone`] | store `parts`; engine `uploads` |
+//! | a removal lost; done late | [`Wire::AckedOnly`]; [`Wire::AckedLate`] | store `objects`; engine `bodies` |
+//! | the source of a copy changes; an object replaced between ranges | [`Wire::Meanwhile`] | store `objects`; engine `bodies` |
+//! | HEAD and GET disagree | [`Wire::OtherSize`] | store `objects`; engine `bodies` |
+//! | huge XML, an entity bomb, keys that are not UTF-8 | [`Wire::Huge`], [`Wire::EntityBomb`], [`Wire::BadUtf8`] | store `main`; engine `listings` |
+//! | the bucket gone; the quota exceeded | [`Wire::BucketGone`]; [`Wire::QuotaExceeded`] | store `main`; engine `refusals` |
+//! | the certificate expired | [`crate::tls_front`] | binary `secure` |
+//! | the pool poisoned | [`Wire::PoolDead`], [`Wire::OthersAnswer`] | store `objects`; engine `refusals`, `bodies`, `listings` |
+//! | one key a thousand times slower | [`Wire::HeldBack`] (behind so many others, whatever the clock says) | store `objects`; engine `bodies` |
 
 mod connection;
 mod message;
@@ -120,7 +155,8 @@ impl State {
             version: self.versions.before(request, reply),
         };
         self.versions.note(request, reply);
-        if reply.text().contains("<ListBucketResult") {
+        let begins = String::from_utf8_lossy(&reply.body[..reply.body.len().min(200)]);
+        if begins.contains("<ListBucketResult") {
             self.last_page.clone_from(&reply.body);
         }
         if request.method() != "HEAD" {

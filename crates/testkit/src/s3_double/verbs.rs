@@ -181,6 +181,15 @@ impl S3 for Double {
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        // The crate knows no conditions on the target of a copy; real services do by now.
+        let condition = |name: &str| {
+            let text = req.headers.get(name)?.to_str().ok()?.to_string();
+            Some(match text.as_str() {
+                "*" => ETagCondition::Any,
+                tag => ETagCondition::ETag(ETag::Strong(tag.trim_matches('"').to_string())),
+            })
+        };
+        let (if_match, if_none) = (condition("if-match"), condition("if-none-match"));
         let input = req.input;
         let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
             return Err(s3_error!(NotImplemented));
@@ -204,7 +213,8 @@ impl S3 for Double {
         let etag = hex(&Md5::digest(&source.body));
         let mut state = self.state();
         let made = (source.body, etag, metadata);
-        let object = self.place(&mut state, (&input.bucket, &input.key), made, None, None)?;
+        let at = (input.bucket.as_str(), input.key.as_str());
+        let object = self.place(&mut state, at, made, if_match.as_ref(), if_none.as_ref())?;
         let result = CopyObjectResult {
             e_tag: Some(object.tag()),
             last_modified: Some(object.modified()),
