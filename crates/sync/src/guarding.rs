@@ -1,5 +1,7 @@
 //! The guard and the retention of trash, asked about real replicas.
 
+use std::collections::HashSet;
+
 use syncline_model::guard::{Health, Limits, PlanSummary, Reason, Verdict, brakes, examine, guard};
 use syncline_model::retain::{Kept, TrashRule, retain};
 use syncline_model::{Entry, Identity, Kind, Pair, Result, Side, Time};
@@ -9,7 +11,7 @@ use crate::api::{Event, Monitor, Options};
 use crate::plan::Tally;
 use crate::planning::Planned;
 use crate::scan::Seenings;
-use crate::session::Session;
+use crate::session::{Session, run_stamp};
 
 /// Who answers at both roots; `None`: nobody, though the place can be reached.
 pub type Answers = Pair<Option<Identity>>;
@@ -108,16 +110,44 @@ impl Session {
         Ok(knew)
     }
 
-    /// Forgets trash that is too old, and the oldest where there is too much.
+    /// Forgets trash that is too old, and the oldest where there is too much; then logs that are as old and of whose run no trash is left.
     pub(crate) async fn retain_trash(&self, own: &str, monitor: &dyn Monitor) -> Result<()> {
+        let mut left = Some(HashSet::new());
         for side in Side::BOTH {
-            if self.sides[side].profile().read_only {
-                continue;
-            }
-            match self.retain_on(side, own, monitor).await {
-                // A place that takes nothing more keeps its trash until the next run.
-                Err(fault) if fault.whole => {}
-                retained => retained?,
+            let retained = if self.sides[side].profile().read_only {
+                None
+            } else {
+                match self.retain_on(side, own, monitor).await {
+                    // A place that takes nothing more keeps its trash until the next run.
+                    Err(fault) if fault.whole => None,
+                    retained => Some(retained?),
+                }
+            };
+            left = left.zip(retained).map(|(mut left, retained)| {
+                left.extend(retained);
+                left
+            });
+        }
+        match left {
+            Some(left) => self.retain_logs(&left),
+            None => Ok(()),
+        }
+    }
+
+    /// A log ends when its run is as old as trash may get and none of its trash is left: what it displaced cannot be brought back any more.
+    /// The run that ends now and the one before stay, whatever their age: they say whether what was remembered is whole.
+    fn retain_logs(&self, left: &HashSet<String>) -> Result<()> {
+        let age = i64::try_from(TrashRule::AGE.as_secs()).unwrap_or(i64::MAX);
+        let now = self.env.clock.now();
+        let oldest = run_stamp(Time {
+            secs: now.secs.saturating_sub(age),
+            ..now
+        });
+        let runs = self.shelf.runs()?;
+        let old = runs.iter().take(runs.len().saturating_sub(2));
+        for run in old.take_while(|run| **run < oldest) {
+            if !left.contains(run) {
+                self.shelf.forget(run)?;
             }
         }
         Ok(())
@@ -141,8 +171,9 @@ impl Session {
         Ok(bytes)
     }
 
-    /// Whatever session a run belongs to, its trash lies in the same root and counts. The run `own`, which ends now, is the newest.
-    async fn retain_on(&self, side: Side, own: &str, monitor: &dyn Monitor) -> Result<()> {
+    /// Whatever session a run belongs to, its trash lies in the same root and counts. The run `own`, which ends now, is the newest. The
+    /// runs of which trash is left.
+    async fn retain_on(&self, side: Side, own: &str, monitor: &dyn Monitor) -> Result<Vec<String>> {
         let replica = &self.sides[side];
         let noted = self.base.trash_bytes(side)?;
         let mut kept = Vec::new();
@@ -154,6 +185,7 @@ impl Session {
             let time = if run == own { LAST } else { time };
             kept.push(Kept { run, time, bytes });
         }
+        let mut left: Vec<String> = kept.iter().map(|kept| kept.run.clone()).collect();
         let now = replica.clock().await?.unwrap_or_else(|| self.env.clock.now());
         let (total, _) = replica.space().await?;
         let dropped = retain(kept, &TrashRule::of_space(total), now);
@@ -168,7 +200,8 @@ impl Session {
                 dropped.crowded.len()
             )));
         }
-        Ok(())
+        left.retain(|run| !dropped.aged.contains(run) && !dropped.crowded.contains(run));
+        Ok(left)
     }
 }
 

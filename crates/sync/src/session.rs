@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_model::guard::Verdict;
-use syncline_model::{Fault, Kind, Pair, Result, Side};
+use syncline_model::{Fault, Kind, Pair, Result, Side, Time};
 use syncline_replica::Replica;
 use syncline_store::Table;
 
@@ -178,9 +178,7 @@ impl Session {
     /// Sorts after every earlier run of this session, whatever became of the clock: a run that would not takes the name
     /// after the last one's.
     fn run_name(&self) -> Result<String> {
-        let now = self.env.clock.now();
-        let stamp = jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default();
-        let stamp = stamp.strftime("%Y%m%dT%H%M%S.%3fZ");
+        let stamp = run_stamp(self.env.clock.now());
         let name = format!("{stamp}-{:04x}", self.env.dice.roll() & 0x0fff);
         let last = self.shelf.runs()?.pop().filter(|last| *last >= name);
         let after = last.as_ref().and_then(|last| {
@@ -213,4 +211,10 @@ impl Session {
     pub async fn log(&self) -> Result<Vec<RunInfo>> {
         journal::runs(&*self.shelf)
     }
+}
+
+/// How the name of a run begins that begins at `time`.
+pub(crate) fn run_stamp(time: Time) -> String {
+    let stamp = jiff::Timestamp::new(time.secs, time.nanos.cast_signed()).unwrap_or_default();
+    stamp.strftime("%Y%m%dT%H%M%S.%3fZ").to_string()
 }

@@ -321,6 +321,47 @@ fn s19_trash_older_than_thirty_days_goes_when_a_run_has_ended() {
     assert!(runs.contains(&ran.report.run.clone().unwrap()), "{runs:?}");
 }
 
+/// Undo needs a log as long as the trash keeps what that run displaced, and no longer than trash may be kept.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "runs of long ago, made by hand")]
+fn s19_the_log_of_a_run_ends_with_its_trash() {
+    let world = World::synced(&[("x", "1"), ("y", "1")]);
+    let logs = || -> Vec<String> {
+        let log = world.block_on(world.session.log()).unwrap();
+        log.into_iter().map(|run| run.run).collect()
+    };
+    let rename = |from: &str, to: &str| {
+        let at = |run: &str| world.beside("state/runs").join(run);
+        std::fs::rename(at(from), at(to)).unwrap();
+    };
+    let (bare, kept) = ("20200101T000000.000Z-0001", "20200202T000000.000Z-0002");
+    rename(&logs()[0], bare);
+    world.left.write("x", "2");
+    let run = world.sync().report.run.unwrap();
+    rename(&run, kept);
+    let trash = |run: &str| world.right.at(".syncline/trash").join(run);
+    std::fs::rename(trash(&run), trash(kept)).unwrap();
+    let mut young = Vec::new();
+    for text in ["3", "4"] {
+        world.left.write("y", text);
+        young.push(world.sync().report.run.unwrap());
+    }
+    assert_eq!(logs(), [&[kept.to_owned()], &young[..]].concat());
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 24 * 60 * 60);
+    std::fs::File::open(trash(kept))
+        .unwrap()
+        .set_modified(past)
+        .unwrap();
+    world.left.write("y", "5");
+    assert_eq!(world.sync().exit(), 0);
+    assert!(!trashed(&world).contains(&kept.to_owned()));
+    let left = logs();
+    assert!(
+        !left.contains(&kept.to_owned()) && young.iter().all(|run| left.contains(run)),
+        "{left:?}"
+    );
+}
+
 #[test]
 fn what_an_option_takes_back_is_said() {
     let world = World::synced(&[("x", "1")]);
