@@ -88,6 +88,7 @@ pub struct TlsFront {
 
 impl TlsFront {
     /// Starts one before `server`.
+    #[expect(clippy::disallowed_methods, reason = "a server of tests has tasks of its own")]
     pub async fn start(server: &Endpoint, certificate: &Certificate) -> io::Result<Self> {
         let chain = vec![CertificateDer::from_pem_file(&certificate.file).map_err(io::Error::other)?];
         let key = PrivateKeyDer::from_pem_file(&certificate.key).map_err(io::Error::other)?;
