@@ -395,3 +395,26 @@ fn s22_an_old_plan_puts_back_nothing_that_later_runs_agreed_on() {
     desk.ends(0, &["sync", "a", "b"]);
     assert_eq!(desk.read("b/f").as_deref(), Some("second"));
 }
+
+/// The first plan between two trees that hold much alike: what is alike is agreed on when it has been carried out.
+#[test]
+fn s22_what_a_first_plan_agrees_on_is_remembered() {
+    let desk = Desk::new();
+    desk.write("a/same", "s");
+    desk.write("a/new", "n");
+    std::fs::create_dir(desk.path("b")).unwrap();
+    std::fs::copy(desk.path("a/same"), desk.path("b/same")).unwrap();
+    for name in ["a/same", "b/same"] {
+        let file = std::fs::File::options()
+            .append(true)
+            .open(desk.path(name))
+            .unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000))
+            .unwrap();
+    }
+    desk.ends(0, &["sync", "a", "b", "--plan", "p"]);
+    desk.ends(0, &["apply", "p"]);
+    desk.remove("a/same");
+    desk.ends(0, &["sync", "a", "b"]);
+    assert_eq!((desk.read("a/same"), desk.read("b/same")), (None, None));
+}

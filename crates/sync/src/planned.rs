@@ -40,6 +40,8 @@ struct Read {
 #[derive(Deserialize)]
 struct Header {
     identities: Answers,
+    /// Who was remembered when the plan was made: raised by every run that agrees on something.
+    known: Answers,
     /// Files seen on each side: what a brake judges by.
     files: Pair<u64>,
     /// When each side was looked at, by its own clock.
@@ -100,7 +102,16 @@ impl Session {
             return Ok(self.refused(&begun, reasons));
         }
         tell(&planned.draft, monitor)?;
-        put(out, &self.header(&before, &planned, &verdict, &terms))?;
+        put(
+            out,
+            &self.header(
+                &self.base.remembered()?.identity,
+                &before,
+                &planned,
+                &verdict,
+                &terms,
+            ),
+        )?;
         let Work {
             plan,
             conflicts,
@@ -131,11 +142,18 @@ impl Session {
         Ok(self.would_do(&begun, preview, conflicts.len(), problems, &verdict))
     }
 
-    fn header(&self, found: &Answers, planned: &Planned<'_>, verdict: &Verdict, terms: &Terms) -> Value {
+    fn header(
+        &self,
+        known: &Answers,
+        found: &Answers,
+        planned: &Planned<'_>,
+        verdict: &Verdict,
+        terms: &Terms,
+    ) -> Value {
         let label = |side: Side| &self.sides[side].profile().label;
         json!({
             "event": "plan", "version": VERSION, "left": label(Side::Left), "right": label(Side::Right),
-            "identities": found, "files": Pair::each(|side| planned.seen[side].leaves), "began": planned.trust.began,
+            "identities": found, "known": known, "files": Pair::each(|side| planned.seen[side].leaves), "began": planned.trust.began,
             "reasons": texts(verdict), "options": terms,
         })
     }
@@ -181,7 +199,7 @@ impl Session {
         }
         self.recover().await?;
         self.view(options).await?;
-        let overtaken = self.base.remembered()?.identity != header.identities;
+        let overtaken = self.base.remembered()?.identity != header.known;
         let read = self.read_plan(lines, overtaken)?;
         let verdict = self.brakes_of(&header.files, &read.tally, options);
         let work = Work {

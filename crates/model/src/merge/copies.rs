@@ -86,12 +86,19 @@ impl Merge<'_> {
     }
 
     fn place(&self, copy: &RelPath, entry: &Entry) -> Place {
+        // Bytes that nobody has read: where the name bears their digest, a killed run put them there.
+        let named = entry
+            .content()
+            .is_none_or(|content| content.digest.is_some() || content.md5.is_some());
         let mut place = Place::Free;
         for noted in self.noted.iter().filter(|noted| noted.path == *copy) {
             let same = Pair::each(|side| {
                 let there = noted.now[side].as_ref();
-                // Bytes that nobody has read: the name bears their digest, and a killed run put them there.
-                there.map(|there| there.same_content(entry) != Sameness::Differs)
+                there.map(|there| match there.same_content(entry) {
+                    Sameness::Same => true,
+                    Sameness::Unknown => named,
+                    Sameness::Differs => false,
+                })
             });
             place = match (same.left, same.right) {
                 (Some(true), Some(true)) => Place::Stands,

@@ -98,8 +98,10 @@ impl Merge<'_> {
             [false, false] => return Some(Some(leaf)),
             [left, right] => (if left { Side::Left } else { Side::Right }, left != right),
         };
-        let mut sides = Pair::each(|side| dir.entry(side).cloned());
+        // The directory speaks for the other side, so that who keeps that side's version keeps the directory.
+        let mut sides = Pair::new(None, None);
         sides[on] = leaf.entry(on).cloned();
+        sides[on.other()] = dir.entry(on).cloned();
         let mut conflict = Conflict {
             path: dir.slot.path(),
             clash: Clash::Kind,
@@ -120,13 +122,14 @@ impl Merge<'_> {
             return None;
         };
         if let Copied::Stood(_) = copied {
-            let path = dir.slot.path();
-            let remove = step(on, Action::Remove, path, leaf.seen(on), None, None);
+            let at = leaf.now[on].as_ref().and_then(|located| located.at.clone());
+            let at = at.unwrap_or_else(|| leaf.slot.path());
+            let remove = step(on, Action::Remove, at, leaf.seen(on), None, None);
             out.push(settle(&leaf, None, vec![remove]));
         }
         leaf.now[on] = None;
         conflict.kept = vec![conflict.path.clone(), copied.path()];
-        conflict.winner = Some(on);
+        conflict.winner = Some(on.other());
         out.push(Decision::Conflict(Box::new(conflict)));
         Some(Some(leaf))
     }
