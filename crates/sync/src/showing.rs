@@ -140,8 +140,8 @@ impl Shown<'_> {
 /// What steps that are only shown would find.
 #[derive(Default)]
 pub(crate) struct Ground {
-    /// What the steps so far would change: what would stand there cannot be looked at.
-    changed: BTreeSet<(Side, RelPath)>,
+    /// What the steps so far would change: what would stand there cannot be looked at. By side, each path as the beginning of what lies in it.
+    changed: BTreeSet<(Side, Vec<u8>)>,
 }
 
 impl Ground {
@@ -162,17 +162,29 @@ impl Ground {
                 return Ok(true);
             }
         }
-        self.changed.insert((side, change.path.clone()));
+        self.changed.insert((side, beginning(&change.path)));
         if let Some(From::Move(from) | From::Exchange(from)) = &change.from {
-            self.changed.insert((side, from.clone()));
+            self.changed.insert((side, beginning(from)));
         }
         Ok(false)
     }
 
+    /// True when an earlier step changes what stands at `path`, above it or below it.
     fn reaches(&self, side: Side, path: &RelPath) -> bool {
-        let mut changed = self.changed.iter();
-        changed.any(|(other, shown)| *other == side && (path.is_within(shown) || shown.is_within(path)))
+        let own = beginning(path);
+        let slashes = own.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let above = slashes.map(|(at, _)| (side, own[..=at].to_vec()));
+        let below = || self.changed.range((side, own.clone())..).next();
+        above.into_iter().any(|prefix| self.changed.contains(&prefix))
+            || below().is_some_and(|(other, changed)| *other == side && changed.starts_with(&own))
     }
+}
+
+/// What every path within `path` begins with, and its own with a slash.
+fn beginning(path: &RelPath) -> Vec<u8> {
+    let mut bytes = path.as_bytes().to_vec();
+    bytes.push(b'/');
+    bytes
 }
 
 /// Whether what was found is what a step expects, as far as a look tells.
