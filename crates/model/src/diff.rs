@@ -1,6 +1,7 @@
 //! The step before the merge: what of three sorted streams is not as it was, and what must be read to know.
 //!
-//! Invariant: a slot is left out only when both sides are proved to be what the base says, and its name is not that of a conflict copy.
+//! Invariant: a slot is left out only when both sides are proved to be what the base says, its name is not that of a conflict copy, and no
+//! directory of its name that is not as it was stands beside it.
 
 use crate::conflict_name::is_conflict_name;
 use crate::entry::{Content, Entry, Observation, Sameness, Tag, Why};
@@ -32,8 +33,16 @@ impl Replaced {
     }
 }
 
-/// Joins what is known of one slot. `None`: nothing changed. With `checksum` no tag of a file proves anything; with `keep` nothing is left
-/// out.
+/// What is known of one slot, and whether the merge must see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joined {
+    /// It is not as it was, or matters for another reason.
+    Dirty(Triple),
+    /// Nothing changed.
+    Clean(Triple),
+}
+
+/// Joins what is known of one slot. With `checksum` no tag of a file proves anything; with `keep` nothing is left out.
 pub fn join(
     slot: &Slot,
     base: Option<Row>,
@@ -41,7 +50,7 @@ pub fn join(
     rule: &Rule,
     checksum: bool,
     keep: bool,
-) -> Option<Triple> {
+) -> Joined {
     let mut clean = base.is_some();
     for side in Side::BOTH {
         let before = base.as_ref().and_then(|row| row[side].as_ref());
@@ -49,16 +58,57 @@ pub fn join(
     }
     let apart = now.left.is_some() != now.right.is_some();
     let matters = keep || (rule.mode == Mode::Mirror && apart) || is_copy(slot);
-    if clean && !matters {
-        return None;
-    }
     let now = Pair::each(|side| now[side].take().map(|seen| Located { seen, at: None }));
-    Some(Triple {
+    let triple = Triple {
         slot: slot.clone(),
         base,
         was: None,
         now,
-    })
+    };
+    if clean && !matters {
+        Joined::Clean(triple)
+    } else {
+        Joined::Dirty(triple)
+    }
+}
+
+/// The leaves for whose names a directory may still come. In a bucket both can stand there, and where one of them is not as it was the
+/// merge must see the two together. Never more than the current path has prefixes.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// With what was left out.
+    leaves: Vec<(Slot, Option<Triple>)>,
+}
+
+impl Beside {
+    /// Takes the next slot in order. Returns what the merge must see: a leaf from before, and this one.
+    pub fn pass(&mut self, joined: Joined) -> [Option<Triple>; 2] {
+        let (triple, clean) = match joined {
+            Joined::Dirty(triple) => (triple, false),
+            Joined::Clean(triple) => (triple, true),
+        };
+        let passed = |leaf: &mut (Slot, Option<Triple>)| {
+            let rest = triple.slot.as_bytes().strip_prefix(leaf.0.as_bytes());
+            !matches!(rest, Some([0..b'/', ..] | b"/"))
+        };
+        while self.leaves.pop_if(passed).is_some() {}
+        if !triple.slot.is_dir() {
+            let slot = triple.slot.clone();
+            let (left_out, seen) = if clean {
+                (Some(triple), None)
+            } else {
+                (None, Some(triple))
+            };
+            self.leaves.push((slot, left_out));
+            return [None, seen];
+        }
+        let here = |leaf: &mut (Slot, Option<Triple>)| leaf.0.as_bytes() == triple.slot.path_bytes();
+        match self.leaves.pop_if(here) {
+            Some((_, Some(_))) | None if clean => [None, None],
+            Some((_, leaf)) => [leaf, Some(triple)],
+            None => [None, Some(triple)],
+        }
+    }
 }
 
 /// The merge must see the name of every conflict copy: another conflict over the same content finds it taken.

@@ -1,7 +1,7 @@
 //! Conflicts: those that one run met, and those that wait to be settled.
 //!
 //! Invariant: both are kept by path, and each is gone through once, however many they are; what a run met is in memory only while it is
-//! little.
+//! little. At one path there waits at most one without a winner, and one for each copy that was made.
 
 use std::collections::HashSet;
 
@@ -80,10 +80,8 @@ impl<'a> Looked<'a> {
 impl Base {
     /// Conflicts that wait, by path.
     pub fn conflicts(&self) -> impl Iterator<Item = Result<OpenConflict>> + Send + use<> {
-        self.table().scan(&[CONFLICT], &[CONFLICT]).map(|row| {
-            let (conflict, run): (Conflict, String) = decode(&row?.1)?;
-            Ok(OpenConflict { conflict, run })
-        })
+        let rows = self.table().scan(&[CONFLICT], &[CONFLICT]);
+        rows.map(|row| opened(&row?.1))
     }
 
     /// How many conflicts wait.
@@ -92,21 +90,22 @@ impl Base {
         rows.try_fold(0, |count, row| row.map(|_| count + 1))
     }
 
-    /// The conflict that waits at `path`.
-    pub fn conflict(&self, path: &RelPath) -> Result<Option<OpenConflict>> {
-        let value = self.table().get(&key(CONFLICT, path.as_bytes()))?;
-        let open = |value: Vec<u8>| {
-            let (conflict, run): (Conflict, String) = decode(&value)?;
-            Ok(OpenConflict { conflict, run })
-        };
-        value.map(open).transpose()
+    /// The conflicts that wait at `path`, the latest last.
+    pub fn conflicts_at(&self, path: &RelPath) -> Result<Vec<OpenConflict>> {
+        let at = [path.as_bytes(), &[0][..]].concat();
+        let held = self.table().get(&key(CONFLICT, path.as_bytes()))?;
+        let kept = self.table().scan(&key(CONFLICT, &at), &key(CONFLICT, &at));
+        let mut found: Vec<_> = kept.map(|row| opened(&row?.1)).collect::<Result<_>>()?;
+        found.sort_by(|a, b| a.run.cmp(&b.run));
+        found.extend(held.map(|value| opened(&value)).transpose()?);
+        Ok(found)
     }
 
-    /// Forgets the conflicts at these paths.
-    pub fn settle_conflicts(&self, paths: &[RelPath]) -> Result<()> {
+    /// Forgets these conflicts.
+    pub fn settle_conflicts(&self, settled: &[Conflict]) -> Result<()> {
         let mut changes = Changes::of(self);
-        for path in paths {
-            changes.make(path, None)?;
+        for conflict in settled {
+            changes.make(conflict, None)?;
         }
         changes.end()
     }
@@ -117,7 +116,7 @@ impl Base {
         for conflict in met.rows() {
             let conflict = conflict?;
             if conflict.winner.is_none() || conflict.kept.len() > 1 {
-                changes.make(&conflict.path, Some(encode(&(&conflict, run))?))?;
+                changes.make(&conflict, Some(encode(&(&conflict, run))?))?;
             }
         }
         changes.end()
@@ -135,7 +134,7 @@ impl Base {
                 self.lost_a_file(&conflict)?
             };
             if settled {
-                changes.make(&conflict.path, None)?;
+                changes.make(&conflict, None)?;
             }
         }
         changes.end()?;
@@ -152,6 +151,21 @@ impl Base {
     }
 }
 
+/// Where a conflict waits: by its path and its copy. No path holds a NUL.
+fn place(conflict: &Conflict) -> Vec<u8> {
+    let mut place = conflict.path.as_bytes().to_vec();
+    if let Some(copy) = conflict.kept.get(1) {
+        place.push(0);
+        place.extend_from_slice(copy.as_bytes());
+    }
+    place
+}
+
+fn opened(value: &[u8]) -> Result<OpenConflict> {
+    let (conflict, run): (Conflict, String) = decode(value)?;
+    Ok(OpenConflict { conflict, run })
+}
+
 /// Changes of what waits, some at a time.
 struct Changes<'a> {
     base: &'a Base,
@@ -164,8 +178,8 @@ impl<'a> Changes<'a> {
         Self { base, batch }
     }
 
-    fn make(&mut self, path: &RelPath, value: Option<Vec<u8>>) -> Result<()> {
-        self.batch.push((key(CONFLICT, path.as_bytes()), value));
+    fn make(&mut self, conflict: &Conflict, value: Option<Vec<u8>>) -> Result<()> {
+        self.batch.push((key(CONFLICT, &place(conflict)), value));
         if self.batch.len() < TOGETHER {
             return Ok(());
         }
@@ -372,12 +386,12 @@ mod tests {
                 }
                 !only.is_empty() && !only.iter().any(|only| old.path.is_within(only))
             };
-            let named = |run: &'static str| move |conflict: &Conflict| (conflict.path.clone(), run.to_string());
-            let left = waits.iter().filter(waits_for_a_person).filter(stays).map(named("one"));
-            let mut expected: std::collections::BTreeMap<RelPath, String> = left.collect();
-            expected.extend(now.iter().filter(waits_for_a_person).map(named("two")));
-            let mut expected: Vec<_> = expected.into_iter().collect();
-            expected.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+            let left = waits.iter().filter(waits_for_a_person).filter(stays);
+            let mut expected: std::collections::BTreeMap<Vec<u8>, (RelPath, String)> =
+                left.map(|old| (place(old), (old.path.clone(), "one".into()))).collect();
+            let met = now.iter().filter(waits_for_a_person);
+            expected.extend(met.map(|new| (place(new), (new.path.clone(), "two".into()))));
+            let expected: Vec<_> = expected.into_values().collect();
             prop_assert_eq!(waiting(&base), expected);
         }
     }

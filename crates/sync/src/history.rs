@@ -10,8 +10,8 @@ use syncline_model::guard::Verdict;
 use syncline_model::moves::Moves;
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Action, Change, Clash, Entry, Fault, From, Kind, Observation, Pair, Policy, RelPath, Result, Row, Settle,
-    Side, Slot, Step, Tag, Was,
+    Action, Change, Clash, Conflict, Entry, Fault, From, Kind, Observation, Pair, Policy, RelPath, Result,
+    Row, Settle, Side, Slot, Step, Tag, Was,
 };
 
 use crate::api::{Event, Exit, Keep, Monitor, OpenConflict, Options, Report, Stop};
@@ -155,18 +155,24 @@ impl Session {
         let open: Vec<OpenConflict> = match paths {
             Some(paths) => {
                 let paths: BTreeSet<_> = paths.iter().collect();
-                let waiting = |path: &&RelPath| {
-                    self.base.conflict(path)?.ok_or_else(|| {
-                        Fault::new(Kind::NotFound, "there is no open conflict at this path", path)
-                            .hint("syncline conflicts lists them")
-                    })
-                };
-                paths.iter().map(waiting).collect::<Result<_>>()?
+                let mut open = Vec::new();
+                for path in paths {
+                    let there = self.base.conflicts_at(path)?;
+                    if there.is_empty() {
+                        let why = "there is no open conflict at this path";
+                        return Err(
+                            Fault::new(Kind::NotFound, why, path).hint("syncline conflicts lists them")
+                        );
+                    }
+                    open.extend(there);
+                }
+                open
             }
             None => self.base.conflicts().collect::<Result<_>>()?,
         };
-        let (held, kept): (Vec<_>, Vec<_>) =
+        let (held, mut kept): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|open| open.conflict.winner.is_none());
+        kept.sort_by(|a, b| (&a.conflict.path, &a.run).cmp(&(&b.conflict.path, &b.run)));
         let mut report = self.resolve_kept(kept, keep, options, monitor, stop).await?;
         if !held.is_empty() {
             let mut options = options.clone();
@@ -207,26 +213,22 @@ impl Session {
         self.recover().await?;
         let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(Moves::default()), None)?;
         let mut settled = Vec::new();
-        for open in &open {
-            let kept = keep_of(open, keep);
-            if let Some(side) = kept {
-                match self.settlement(open, side)? {
-                    Some(settle) => draft.add(syncline_model::Decision::Settle(Box::new(settle)))?,
-                    None => {
+        for there in open.chunk_by(|a, b| a.conflict.path == b.conflict.path) {
+            for open in there {
+                if let Some(side) = keep_of(there, open, keep) {
+                    let Some(settle) = self.settlement(&open.conflict, side)? else {
+                        let copy = open.conflict.kept.last().map(ToString::to_string);
                         monitor.event(Event::Note(&format!(
                             "{}: a directory stands there; move it away by hand, then rename {} to it",
                             open.conflict.path,
-                            open.conflict
-                                .kept
-                                .last()
-                                .map(ToString::to_string)
-                                .unwrap_or_default()
+                            copy.unwrap_or_default()
                         )));
                         continue;
-                    }
+                    };
+                    draft.add(syncline_model::Decision::Settle(Box::new(settle)))?;
                 }
+                settled.push(open.conflict.clone());
             }
-            settled.push(open.conflict.path.clone());
         }
         if options.dry_run {
             tell(&draft, monitor)?;
@@ -237,17 +239,19 @@ impl Session {
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)
             .await?;
         let outcome = execution.run(draft.finish()?).await;
-        let report = self.report(&begun, execution, outcome).await?;
+        let mut report = self.report(&begun, execution, outcome).await?;
         if report.problems == 0 {
             self.base.settle_conflicts(&settled)?;
+        }
+        if settled.len() < open.len() {
+            report.exit = report.exit.max(Exit::Conflict);
         }
         self.base.persist()?;
         Ok(report)
     }
 
     /// What makes one side's version the only one. `None`: a directory would have to go for a file.
-    fn settlement(&self, open: &OpenConflict, keep: Side) -> Result<Option<Settle>> {
-        let conflict = &open.conflict;
+    fn settlement(&self, conflict: &Conflict, keep: Side) -> Result<Option<Settle>> {
         let Some(copy) = conflict.kept.get(1) else {
             return Ok(None);
         };
@@ -357,8 +361,18 @@ fn same_links(now: &Observation, old: &Observation) -> bool {
     }
 }
 
-/// The side whose version stays; `None`: both do.
-fn keep_of(open: &OpenConflict, keep: Keep) -> Option<Side> {
+/// The side whose version of `open` stays; `None`: both do. Of several conflicts about one file the last decides what stands there: the
+/// copies of those before it are older than that.
+fn keep_of(there: &[OpenConflict], open: &OpenConflict, keep: Keep) -> Option<Side> {
+    let last = there.last().unwrap_or(open);
+    if last.conflict == open.conflict || open.conflict.clash != Clash::Edited {
+        return version_of(open, keep);
+    }
+    version_of(last, keep).and(open.conflict.winner)
+}
+
+/// The side whose version is asked for; `None`: both are.
+fn version_of(open: &OpenConflict, keep: Keep) -> Option<Side> {
     let sides = &open.conflict.sides;
     let greater = |left: Option<i128>, right: Option<i128>| match (left, right) {
         (Some(left), Some(right)) if left != right => {

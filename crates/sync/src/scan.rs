@@ -6,12 +6,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 
-use syncline_model::diff::{Replaced, join};
+use syncline_model::diff::{Beside, Joined, Replaced, join};
 use syncline_model::replica::Scope;
-use syncline_model::{
-    Entry, Fault, Kind, Located, Observation, Pair, RelPath, Result, Row, Rule, Seen, Side, Slot, Triple,
-    Was, Why,
-};
+use syncline_model::{Entry, Fault, Kind, Pair, RelPath, Result, Rule, Seen, Side, Slot, Triple, Was, Why};
 use syncline_replica::{Replica, Walk};
 
 use crate::api::Env;
@@ -108,6 +105,7 @@ pub struct Join<'r> {
     last: Option<Slot>,
     dirty_dirs: Vec<Slot>,
     replaced: Replaced,
+    beside: Beside,
 }
 
 impl<'r> Join<'r> {
@@ -154,6 +152,7 @@ impl<'r> Join<'r> {
             last: None,
             dirty_dirs: Vec::new(),
             replaced: Replaced::default(),
+            beside: Beside::default(),
         })
     }
 
@@ -215,14 +214,14 @@ impl<'r> Join<'r> {
         }
         if self.in_scope(&slot) {
             let keep = self.replaced.around(&slot, row.as_ref(), &now);
-            let triple = match was {
-                None => join(&slot, row, now, self.rule, self.checksum, keep),
-                Some(was) => Some(respelt(&slot, row, was, now, self.rule, self.checksum)),
-            };
-            if let Some(triple) = triple
-                && self.matters(&triple)
-            {
-                dirty.push(triple);
+            let mut joined = join(&slot, row, now, self.rule, self.checksum, keep);
+            if let Some(was) = was {
+                joined = respelt(joined, was);
+            }
+            for triple in self.beside.pass(joined).into_iter().flatten() {
+                if self.matters(&triple) {
+                    dirty.push(triple);
+                }
             }
         }
         self.last = Some(slot);
@@ -264,30 +263,14 @@ impl<'r> Join<'r> {
 }
 
 /// What the base has under another spelling goes on in any case: its row has to move.
-fn respelt(
-    slot: &Slot,
-    row: Option<Row>,
-    was: Slot,
-    now: Pair<Option<Observation>>,
-    rule: &Rule,
-    checksum: bool,
-) -> Triple {
-    let located = Pair::each(|side| now[side].clone().map(|seen| Located { seen, at: None }));
-    let changed = join(slot, row.clone(), now, rule, checksum, false);
-    let triple = changed.unwrap_or_else(|| Triple {
-        slot: slot.clone(),
-        base: row,
-        was: None,
-        now: located,
+fn respelt(joined: Joined, was: Slot) -> Joined {
+    let (Joined::Dirty(mut triple) | Joined::Clean(mut triple)) = joined;
+    triple.was = Some(Was {
+        slot: was,
+        reused: false,
+        carried: false,
     });
-    Triple {
-        was: Some(Was {
-            slot: was,
-            reused: false,
-            carried: false,
-        }),
-        ..triple
-    }
+    Joined::Dirty(triple)
 }
 
 /// Which of the streams stand at the lowest slot.

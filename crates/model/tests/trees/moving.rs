@@ -26,15 +26,16 @@ pub struct Run {
 
 /// Plans as `sync::planning` does.
 pub fn plan(rule: &Rule, world: &World) -> std::result::Result<Run, String> {
-    let mut replaced = diff::Replaced::default();
+    let (mut replaced, mut beside) = (diff::Replaced::default(), diff::Beside::default());
     let dirty: Vec<Triple> = world
         .triples()
         .into_iter()
-        .filter_map(|triple| {
+        .flat_map(|triple| {
             let now = Pair::each(|side| triple.now[side].clone().map(|located| located.seen));
             let keep = replaced.around(&triple.slot, triple.base.as_ref(), &now);
-            diff::join(&triple.slot, triple.base, now, rule, false, keep)
+            beside.pass(diff::join(&triple.slot, triple.base, now, rule, false, keep))
         })
+        .flatten()
         .collect();
     let mut groups = BTreeMap::<Vec<u8>, Vec<Track>>::new();
     for (key, end) in dirty.iter().flat_map(tracks) {

@@ -168,6 +168,36 @@ fn a_conflict_is_settled_by_either_version_or_both() {
 }
 
 #[test]
+fn of_two_conflicts_about_one_file_the_last_decides_and_both_copies_are_listed() {
+    for keep in [Keep::Side(Side::Left), Keep::Side(Side::Right), Keep::Both] {
+        let world = World::synced(&[("f", "first")]);
+        for round in ["one", "two"] {
+            world.left.write("f", format!("left {round}"));
+            world.right.write("f", format!("right {round}"));
+            assert_eq!(world.sync().exit(), 1);
+        }
+        let copies = |world: &World| world.left.names().len() - 1;
+        assert_eq!((copies(&world), world.session.conflicts().count()), (2, 2));
+        let ran = resolve(&world, Some(&["f"]), keep);
+        assert_eq!((ran.exit(), ran.report.conflicts), (0, 0), "{keep:?}: {ran:?}");
+        match keep {
+            Keep::Side(side) => {
+                let expected = if side == Side::Left {
+                    "left two"
+                } else {
+                    "right two"
+                };
+                assert_eq!(world.left.read("f"), expected.as_bytes());
+                assert_eq!(copies(&world), 0, "{keep:?}");
+            }
+            _ => assert_eq!(copies(&world), 2),
+        }
+        world.assert_settled();
+        assert_eq!(world.sync().exit(), 0);
+    }
+}
+
+#[test]
 fn a_conflict_whose_copy_was_removed_by_hand_is_no_longer_open() {
     let world = conflicting();
     world.sync();
