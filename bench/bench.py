@@ -6,7 +6,7 @@ usage: bench.py [--binary PATH] [--work DIR] [--runs N] [CASE ...]
 Every line names the durability tier. "floor" is the fastest way to get the same durable result with plain tools.
 A tree is made once and kept in --work. Cases: no-change, first-small, first-big, changed, rename, bucket.
 """
-import argparse, json, os, random, resource, shutil, statistics, subprocess, sys, time
+import argparse, contextlib, json, os, random, resource, shutil, statistics, subprocess, sys, time
 
 def sh(*args, **kw):
     env = dict(os.environ, HOME=kw.pop("home", os.environ.get("HOME", "/root")), **kw.pop("env", {}))
@@ -55,13 +55,16 @@ class Case:
     def add(self, who, result):
         self.times.setdefault(who, []).append(result[0])
         self.memory[who] = max(self.memory.get(who, 0), result[1])
-    def show(self, name, tier, targets):
+    def show(self, name, tier, targets, floor=None):
+        """With a floor (who sets it): a target below it is met at 1.1 of it."""
         medians = {who: statistics.median(t) for who, t in self.times.items()}
         ours = medians["syncline"]
         for who, median in medians.items():
             ratio = "" if who == "syncline" else f"  ours/{who} {ours / median:.2f}"
             limit = f" (must be at most {targets[who]})" if who in targets else ""
-            verdict = "" if who not in targets else ("  met" if ours / median <= targets[who] else "  MISSED")
+            verdict = "" if who not in targets else "  met" if ours <= targets[who] * median else "  MISSED"
+            if verdict == "  MISSED" and floor and targets[who] * median < medians[floor] and ours <= 1.1 * medians[floor]:
+                verdict = "  met by the floor"
             print(f"{name:12} {who:22} {median:8.3f} s  {self.memory[who]:7.0f} MiB{ratio}{limit}{verdict}  [{tier}]", flush=True)
         return medians
 
@@ -90,26 +93,42 @@ def no_change(a):
     case.show("no-change", "nothing to write", {"rsync -a": 0.7, "unison": 0.3})
     print(f"no-change    memory {case.memory['syncline']:.0f} MiB (must be at most 150)")
 
+@contextlib.contextmanager
+def own_disk(a):
+    """A file system made this moment, for root: ext4 passes over inodes that were freed a moment ago, one by one, so on a used
+    one whoever copies after a removal pays for it."""
+    at, image = f"{a.work}/disk", f"{a.work}/disk.img"
+    os.makedirs(at, exist_ok=True)
+    if os.geteuid() != 0:
+        yield at
+        return fresh(at)
+    sh("fallocate", "-l", "2G", image)
+    sh("mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+    sh("mount", "-o", "loop", image, at)
+    settle()
+    try:
+        yield at
+    finally:
+        sh("umount", at)
+        os.remove(image)
+
 def first(a, name, dirs, per, size, targets):
-    """Each round has destinations of its own, and small files are removed only when all is measured: ext4 passes over
-    inodes that were freed a moment ago, one by one, so whoever copies after a removal pays for it."""
+    """Small files go to file systems of their own."""
     src = f"{a.work}/{name}"
     tree(src, dirs, per, size)
     case = Case(a)
-    for n in range(a.runs):
+    for _ in range(a.runs):
         for who in ("syncline", "cp -a + sync -f", "rsync -a + sync -f"):
-            dst, state = (f"{a.work}/{name}.{who[:2]}{n}.{x}" for x in ("dst", "state"))
-            fresh(dst, state)
-            if who == "syncline":
-                case.add(who, timed(a.binary, "sync", src, dst, "--state", state, "-q"))
-            else:
-                tool = f"cp -a {src} {dst}" if who[0] == "c" else f"rsync -a {src}/ {dst}/"
-                case.add(who, timed("sh", "-c", f"{tool} && sync -f {dst}"))
-            if size > 1 << 16:
+            with own_disk(a) if size <= 1 << 16 else contextlib.nullcontext(a.work) as top:
+                dst, state = (f"{top}/{name}.{x}" for x in ("dst", "state"))
                 fresh(dst, state)
-            else:
-                a.rubbish += [dst, state]
-    medians = case.show(name, "durable at exit", targets)
+                if who == "syncline":
+                    case.add(who, timed(a.binary, "sync", src, dst, "--state", state, "-q"))
+                else:
+                    tool = f"cp -a {src} {dst}" if who[0] == "c" else f"rsync -a {src}/ {dst}/"
+                    case.add(who, timed("sh", "-c", f"{tool} && sync -f {dst}"))
+                fresh(dst, state)
+    medians = case.show(name, "durable at exit", targets, "cp -a + sync -f")
     floor = medians["cp -a + sync -f"]
     print(f"{name:12} floor (cp -a + sync -f) {floor:.3f} s; ours is {medians['syncline'] / floor:.2f} of it (met at 1.10 where a target is below it)")
 

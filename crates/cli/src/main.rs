@@ -122,8 +122,9 @@ fn run(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
         .build()
         .map_err(failed)?;
     let done = runtime.block_on(within(intent, umask, face));
-    // Threads that wait for a signal or a server that does not answer hold nobody up.
-    runtime.shutdown_background();
+    // Threads that wait for a signal or a server that does not answer hold nobody up; the process ends with them. A runtime that
+    // is shut down under a task which still sleeps makes it panic.
+    std::mem::forget(runtime);
     done
 }
 

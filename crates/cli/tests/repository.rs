@@ -459,3 +459,42 @@ fn s22_a_plan_of_push_or_pull_does_its_part_alone() {
     desk.ends(0, &["-C", "anna", "pull"]);
     assert_eq!(desk.read("anna/from-ben").as_deref(), Some("ben"));
 }
+
+/// The bytes of a small object travel when it is named, not when it is read: there too nothing new is begun.
+#[test]
+fn s25_the_first_ctrl_c_begins_no_new_upload() {
+    let office = office();
+    let desk = &office.desk;
+    for number in 0..400 {
+        desk.write(&format!("ben/{number:03}"), &"x".repeat(1024));
+    }
+    desk.ends(0, &["-C", "ben", "init", "s3://team/p"]);
+    let mut run = desk.start(&["-C", "ben", "sync", "--bandwidth", "32K", "--jobs", "2"]);
+    let sent = || {
+        office
+            .objects("p/")
+            .keys()
+            .filter(|key| !key.contains(".syncline"))
+            .count()
+    };
+    while sent() == 0 {
+        assert!(
+            run.try_wait().unwrap().is_none(),
+            "it ended before anything was sent"
+        );
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(6));
+    let sent = sent();
+    assert!(sent < 300, "{sent} of 400 were sent");
+    desk.ends(0, &["-C", "ben", "sync"]);
+    assert_eq!(
+        office
+            .objects("p/")
+            .keys()
+            .filter(|key| !key.contains(".syncline"))
+            .count(),
+        400
+    );
+}

@@ -69,6 +69,8 @@ pub struct Staged {
     pub entry: Entry,
     /// The stager's own name for it.
     pub draft: u64,
+    /// The bytes lie where they belong: `apply` has only to name them. Else it carries them.
+    pub brought: bool,
 }
 
 /// What `apply` really did.

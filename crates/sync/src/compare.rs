@@ -117,7 +117,7 @@ impl Compare<'_> {
                 }
                 Err(fault) => located.seen.entry = unreadable(fault)?,
             }
-            if self.stop.hard() {
+            if self.stop.soft() {
                 return Err(Fault::new(Kind::Cancelled, "stopped while comparing", ""));
             }
             Ok(())

@@ -284,10 +284,15 @@ impl<'a> Execution<'a> {
         let mut done = Vec::with_capacity(jobs.len());
         jobs.iter_mut().for_each(|job| self.refresh(job));
         self.announce(&mut jobs)?;
+        // Half of a circle is no state to end with.
+        let mut within = false;
         for job in jobs {
             // A local tree never waits: without this no time limit would be looked at in between.
             tokio::task::yield_now().await;
-            if self.waits_for_room(&job.step)
+            self.stopped |= !within && self.over();
+            within = circle(&job.step).is_some_and(|(_, last)| !last);
+            if self.stopped
+                || self.waits_for_room(&job.step)
                 || self.gate.below_unmoved(&job.item.slot)
                 || self.gate.below_unmade(&job.step)
                 || self.gate.is_blocked(&job.step)
@@ -319,6 +324,11 @@ impl<'a> Execution<'a> {
         self.announce(&mut directories)?;
         let mut done = Vec::with_capacity(directories.len());
         for mut job in directories {
+            self.stopped |= self.over();
+            if self.stopped {
+                self.failed.put(job.item.slot.as_bytes(), &())?;
+                continue;
+            }
             let applied = match stage(&self.hands, &mut job).await {
                 Ok(()) => {
                     let staged = job.staged.take();

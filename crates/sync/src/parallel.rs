@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 
 use crate::api::Env;
 
-/// How often `tick` is called while nothing else happens.
+/// How often `tick` is called while nothing ends.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Most items that a worker takes at once.
 const HANDFUL: usize = 32;
 
 /// Hands `items` to `jobs` workers, neighbours to the same one: they touch the same directory, which takes one change at
-/// a time. Each result goes to `each`, on the caller's thread, in the order of completion; `tick` is called now and then.
-/// A worker that dies is a `Bug`.
+/// a time. Each result goes to `each`, on the caller's thread, in the order of completion; `tick` is called then too, and
+/// now and then. Once `each` fails no item is begun. A worker that dies is a `Bug`.
 pub async fn parallel<T, R, F, Fut>(
     env: &Env,
     jobs: usize,
@@ -71,18 +71,21 @@ where
                 let Some(results) = results else {
                     return Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"));
                 };
+                tick();
                 missing -= results.len();
                 for result in results {
                     if outcome.is_ok() {
                         outcome = each(result);
                     }
                 }
+                if outcome.is_err() {
+                    missing -= queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().count();
+                }
             }
             () = env.clock.sleep(TICK) => tick(),
         }
     }
     while receive.recv().await.is_some() {}
-    tick();
     outcome
 }
 

@@ -65,8 +65,13 @@ pub(super) async fn stage(
         *known = content;
     }
     let draft = edit.next.fetch_add(1, Ordering::Relaxed);
+    let brought = !matches!(drafted, Drafted::Whole(_));
     lock(&edit.drafts).insert(draft, drafted);
-    Ok(Staged { entry, draft })
+    Ok(Staged {
+        entry,
+        draft,
+        brought,
+    })
 }
 
 async fn collect(path: &RelPath, size: u64, body: &mut dyn Body) -> Result<Bytes> {

@@ -368,7 +368,11 @@ impl Edit for Many {
         if let Some(content) = entry.content_mut() {
             content.digest = Some(Digest(*hasher.finalize().as_bytes()));
         }
-        Ok(Staged { entry, draft: 0 })
+        Ok(Staged {
+            entry,
+            draft: 0,
+            brought: true,
+        })
     }
 
     async fn apply(&self, change: &Change, _staged: Option<Staged>) -> Result<Applied> {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use syncline_model::{Fault, Result};
 
 use super::finish::Finished;
-use super::hands::{apply, stage, tick};
+use super::hands::{apply, may_begin, stage, tick};
 use super::{Execution, Job};
 use crate::parallel::parallel;
 use crate::plan::{Phase, Plan};
@@ -55,13 +55,12 @@ impl<'a> Execution<'a> {
 
     /// Stages them.
     fn bring(&self, jobs: Vec<Job>) -> impl Future<Output = Result<Brought>> + use<'a> {
-        let (hands, monitor, jobs_at_once) = (self.hands.clone(), self.monitor, self.options.jobs);
-        let (stop, env, deadline) = (self.stop, self.env, self.deadline);
+        let (hands, jobs_at_once) = (self.hands.clone(), self.options.jobs);
+        let (env, heed) = (self.env, self.heed());
         async move {
             let (mut staged, mut failures) = (Vec::with_capacity(jobs.len()), Vec::new());
-            let shared = hands.clone();
             let work = move |mut job: Box<Job>| {
-                let hands = shared.clone();
+                let hands = hands.clone();
                 async move {
                     let result = stage(&hands, &mut job).await;
                     (job, result)
@@ -74,15 +73,21 @@ impl<'a> Execution<'a> {
                 }
                 Ok(())
             };
-            let heed = || {
-                tick(&hands, monitor);
-                let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
-                hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
-                hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
-            };
             let jobs = jobs.into_iter().map(Box::new).collect();
             parallel(env, jobs_at_once, jobs, work, gather, heed).await?;
             Ok(Brought { staged, failures })
+        }
+    }
+
+    /// Tells what passed, and hears who wants to stop.
+    fn heed(&self) -> impl FnMut() + use<'a> {
+        let (hands, monitor) = (self.hands.clone(), self.monitor);
+        let (stop, env, deadline) = (self.stop, self.env, self.deadline);
+        move || {
+            tick(&hands, monitor);
+            let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
+            hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
+            hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
         }
     }
 
@@ -111,7 +116,12 @@ impl<'a> Execution<'a> {
             let hands = hands.clone();
             async move {
                 let staged = job.staged.take();
-                let applied = apply(&hands, &job.step, staged).await;
+                // What only a name is missing to is no new work: dropped, it would be copied again.
+                let begun = staged.as_ref().is_some_and(|staged| staged.brought);
+                let applied = match may_begin(&hands, &job.step) {
+                    Err(fault) if !begun => Err(fault),
+                    _ => apply(&hands, &job.step, staged).await,
+                };
                 (job, applied)
             }
         };
@@ -120,7 +130,7 @@ impl<'a> Execution<'a> {
             results.push(result);
             Ok(())
         };
-        parallel(self.env, self.options.jobs, staged, work, gather, || {}).await?;
+        parallel(self.env, self.options.jobs, staged, work, gather, self.heed()).await?;
         for (job, applied) in results {
             done.extend(self.outcome(*job, applied)?);
         }

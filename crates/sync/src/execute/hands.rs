@@ -68,13 +68,7 @@ async fn bring(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
     else {
         return Ok(());
     };
-    if hands.halt.load(Ordering::Relaxed) {
-        return Err(Fault::new(
-            Kind::Cancelled,
-            "stopped before it was begun",
-            &step.change.path,
-        ));
-    }
+    may_begin(hands, step)?;
     let edit = edit_of(hands, step.side)?;
     let replica = &hands.sides[source.side];
     let new = &with_attributes(&**replica, source, new).await?;
@@ -84,6 +78,18 @@ async fn bring(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
         hands: hands.clone(),
     });
     job.staged = Some(edit.stage(&step.change.path, new, body).await?);
+    Ok(())
+}
+
+/// Refuses a step once nothing new is to be begun.
+pub(super) fn may_begin(hands: &Hands, step: &Step) -> Result<()> {
+    if hands.halt.load(Ordering::Relaxed) {
+        return Err(Fault::new(
+            Kind::Cancelled,
+            "stopped before it was begun",
+            &step.change.path,
+        ));
+    }
     Ok(())
 }
 

@@ -105,7 +105,11 @@ impl<D: Disk> LocalEdit<D> {
                 if let Some(content) = entry.content_mut() {
                     *content = passed;
                 }
-                Ok(Staged { entry, draft: number })
+                Ok(Staged {
+                    entry,
+                    draft: number,
+                    brought: true,
+                })
             }
             Err(fault) => {
                 self.drop_draft((&lane.dir, &name), false);
