@@ -115,7 +115,7 @@ impl Base {
         let mut changes = Changes::of(self);
         for conflict in met.rows() {
             let conflict = conflict?;
-            if conflict.winner.is_none() || conflict.kept.len() > 1 {
+            if waits(&conflict) {
                 changes.make(&conflict, Some(encode(&(&conflict, run))?))?;
             }
         }
@@ -141,6 +141,23 @@ impl Base {
         self.note_conflicts(run, met)
     }
 
+    /// How many would be told of and wait if a run that met these changed nothing.
+    pub fn would_wait(&self, met: &Met, looked: &Looked<'_>) -> Result<u64> {
+        let mut count = met.only_told();
+        for open in self.conflicts() {
+            let conflict = open?.conflict;
+            // What waits for a winner is met again where the run looks.
+            count += u64::from(conflict.winner.is_some() || !looked.has(&conflict.path));
+        }
+        for conflict in met.rows() {
+            let conflict = conflict?;
+            let known = |conflict: &Conflict| self.table().get(&key(CONFLICT, &place(conflict)));
+            let new = conflict.winner.is_none() || known(&conflict)?.is_none();
+            count += u64::from(waits(&conflict) && new);
+        }
+        Ok(count)
+    }
+
     fn lost_a_file(&self, conflict: &Conflict) -> Result<bool> {
         for path in &conflict.kept {
             if self.row(&Slot::of(path, false))?.is_none() && self.row(&Slot::of(path, true))?.is_none() {
@@ -149,6 +166,11 @@ impl Base {
         }
         Ok(false)
     }
+}
+
+/// True for what a person has to settle: neither a rule nor the run itself has.
+fn waits(conflict: &Conflict) -> bool {
+    conflict.winner.is_none() || conflict.kept.len() > 1
 }
 
 /// Where a conflict waits: by its path and its copy. No path holds a NUL.

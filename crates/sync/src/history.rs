@@ -187,6 +187,20 @@ impl Session {
                 Keep::Largest => Policy::Largest,
             };
             let second = self.run("resolve", &options, monitor, stop).await?;
+            // Who asks for both has them now.
+            let mut both = Vec::new();
+            for path in &options.only {
+                let there = self
+                    .base
+                    .conflicts_at(path)?
+                    .into_iter()
+                    .map(|open| open.conflict);
+                both.extend(there.filter(|conflict| conflict.winner.is_some()));
+            }
+            if !options.dry_run {
+                self.base.settle_conflicts(&both)?;
+                self.base.persist()?;
+            }
             report.left.join(&second.left);
             report.right.join(&second.right);
             report.problems += second.problems;
@@ -340,7 +354,7 @@ impl Session {
         execution: Execution<'_>,
         outcome: Result<()>,
     ) -> Result<Report> {
-        let mut report = self.close(begun, execution, outcome).await?;
+        let mut report = self.close(begun, execution, outcome, 0).await?;
         report.seconds = self.since(begun);
         Ok(report)
     }

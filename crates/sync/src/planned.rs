@@ -12,7 +12,7 @@ use syncline_model::replica::Links;
 use syncline_model::{Fault, Kind, Pair, Problem, RelPath, Result, Settle, Side, Slot, Time, Trouble};
 
 use crate::api::{Event, Monitor, Options, Report, Stop};
-use crate::conflicts::Met;
+use crate::conflicts::{Looked, Met};
 use crate::guarding::Answers;
 use crate::plan::{Plan, Tally, phase_of, spare};
 use crate::plan_file::{VERSION, bad_line, line, parse, part, path, text, to_part};
@@ -139,7 +139,8 @@ impl Session {
             put(out, &line(&key, &item, waits))?;
         }
         out.flush().map_err(|error| unwritten(&error))?;
-        Ok(self.would_do(&begun, preview, conflicts.len(), problems, &verdict))
+        let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;
+        Ok(self.would_do(&begun, preview, conflicts, problems, &verdict))
     }
 
     fn header(
@@ -253,7 +254,8 @@ impl Session {
                 preview.waits(phase, &item);
             }
         }
-        Ok(self.would_do(begun, preview, conflicts.len(), problems, verdict))
+        let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;
+        Ok(self.would_do(begun, preview, conflicts, problems, verdict))
     }
 
     /// Lets both sides take symlinks as they were taken when the plan was made: they learn it when they are looked at.

@@ -87,19 +87,25 @@ impl Session {
         }
         self.raise(before, &writes, options, monitor).await?;
         let report = if busy {
-            let execution = self
+            let mut execution = self
                 .execution(what, begun, verdict, trust, options, monitor, stop)
                 .await?;
-            self.perform(begun, execution, plan).await?
+            let outcome = execution.run(plan).await;
+            execution.problems += problems;
+            let waiting = match outcome {
+                Ok(()) => self.waiting(begun, &conflicts, options)?,
+                Err(_) => 0,
+            };
+            self.close(begun, execution, outcome, waiting).await?
         } else {
             self.remember_agreed(plan, trust, options).await?;
-            self.refused(begun, Vec::new())
+            Report {
+                conflicts: self.waiting(begun, &conflicts, options)?,
+                problems,
+                ..self.refused(begun, Vec::new())
+            }
         };
-        let report = self
-            .wind_up(
-                begun, report, &conflicts, problems, verdict, busy, options, monitor,
-            )
-            .await?;
+        let report = self.wind_up(begun, report, verdict, busy, monitor).await?;
         if options.only.is_empty() && report.exit != Exit::Stopped {
             self.base.found_again()?;
         }
@@ -155,34 +161,22 @@ impl Session {
         Ok(execution)
     }
 
-    /// Carries a plan out and ends the log and both edits.
-    pub(crate) async fn perform(
-        &self,
-        begun: &Begun,
-        mut execution: Execution<'_>,
-        plan: Plan,
-    ) -> Result<Report> {
-        let outcome = execution.run(plan).await;
-        self.close(begun, execution, outcome).await
+    /// Keeps what a run met; how many conflicts it told of and left waiting.
+    fn waiting(&self, begun: &Begun, met: &Met, options: &Options) -> Result<u64> {
+        self.base
+            .keep_conflicts(&begun.run, met, &Looked::at(&options.only))?;
+        Ok(met.only_told() + self.base.count_conflicts()?)
     }
 
-    /// Conflicts are kept, old trash goes, the report is complete.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) async fn wind_up(
+    /// Old trash goes, the report is complete.
+    async fn wind_up(
         &self,
         begun: &Begun,
         mut report: Report,
-        conflicts: &Met,
-        problems: u64,
         verdict: &Verdict,
         busy: bool,
-        options: &Options,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
-        let looked = Looked::at(&options.only);
-        self.base.keep_conflicts(&begun.run, conflicts, &looked)?;
-        report.conflicts = conflicts.only_told() + self.base.count_conflicts()?;
-        report.problems += problems;
         report.reasons = texts(verdict);
         report.exit = gravest(&[
             (!report.reasons.is_empty(), Exit::Refused),
@@ -254,12 +248,13 @@ impl Session {
         }))
     }
 
-    /// Ends an execution: both edits, the log, the report.
+    /// Ends an execution that leaves so many conflicts: both edits, the log, the report.
     pub(crate) async fn close(
         &self,
         begun: &Begun,
         mut execution: Execution<'_>,
         outcome: Result<()>,
+        conflicts: u64,
     ) -> Result<Report> {
         for side in Side::BOTH {
             if let Some(edit) = &execution.hands.edits[side] {
@@ -274,6 +269,7 @@ impl Session {
             Ok(()) if execution.gate.brakes() => Exit::Refused,
             Ok(()) if execution.stopped => Exit::Stopped,
             Ok(()) if execution.problems > 0 => Exit::Partial,
+            Ok(()) if conflicts > 0 => Exit::Conflict,
             Ok(()) => Exit::Done,
             Err(_) => Exit::Unreachable,
         };
@@ -303,7 +299,7 @@ impl Session {
             exit,
             left: execution.counts.left,
             right: execution.counts.right,
-            conflicts: 0,
+            conflicts,
             problems,
             reasons: Vec::new(),
             seconds: 0.0,

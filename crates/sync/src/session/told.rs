@@ -8,6 +8,7 @@ use super::{Begun, Session};
 use syncline_replica::Durability;
 
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report};
+use crate::conflicts::Looked;
 use crate::execute::{Gate, Waiting, not_writable};
 use crate::plan::{Draft, Item, Phase, Plan, copied};
 
@@ -120,7 +121,8 @@ impl Session {
         while let Some((phase, item)) = plan.next()? {
             preview.waits(phase, &item);
         }
-        Ok(self.would_do(begun, preview, conflicts.len(), problems, verdict))
+        let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;
+        Ok(self.would_do(begun, preview, conflicts, problems, verdict))
     }
 
     /// The report of a plan that is not carried out.

@@ -143,6 +143,60 @@ fn hold_leaves_the_path_alone_until_it_is_settled() {
 }
 
 #[test]
+fn who_asks_for_both_versions_of_what_is_held_has_settled_it() {
+    let world = conflicting();
+    let hold = Options {
+        policy: Policy::Hold,
+        ..Options::default()
+    };
+    world.run(&hold);
+    let ran = resolve(&world, None, Keep::Both);
+    assert_eq!((ran.exit(), ran.report.conflicts), (0, 0), "{ran:?}");
+    assert_eq!(world.left.names().len(), 4);
+    assert_eq!(world.session.conflicts().count(), 0);
+    assert_eq!(world.sync().exit(), 0);
+}
+
+/// A script that looks before it acts sees the exit code that acting will have, and finds it in the log.
+#[test]
+fn s22_a_dry_run_ends_as_the_run_will_and_the_log_tells_the_same() {
+    for (policy, exit) in [
+        (Policy::Left, 0),
+        (Policy::Newest, 0),
+        (Policy::KeepBoth, 1),
+        (Policy::Hold, 1),
+    ] {
+        let world = conflicting();
+        world.left.write("other", "changed");
+        let options = Options {
+            policy,
+            ..Options::default()
+        };
+        for round in 0..2 {
+            let dry = world.run(&Options {
+                dry_run: true,
+                ..options.clone()
+            });
+            let ran = world.run(&options);
+            assert_eq!(
+                (dry.exit(), dry.report.conflicts),
+                (exit, u64::from(exit)),
+                "{policy:?} {round}: {dry:?}"
+            );
+            assert_eq!(
+                (ran.exit(), ran.report.conflicts),
+                (exit, u64::from(exit)),
+                "{policy:?} {round}: {ran:?}"
+            );
+            world.left.write("other", "changed again");
+        }
+        let runs = world.block_on(world.session.log()).unwrap();
+        let ended: Vec<_> = runs.into_iter().map(|run| run.exit.map(u8::from)).collect();
+        assert_eq!(ended[1..], [Some(exit), Some(exit)], "{policy:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_conflict_is_settled_by_either_version_or_both() {
     for keep in [
         Keep::Side(Side::Left),
