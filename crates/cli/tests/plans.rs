@@ -418,3 +418,23 @@ fn s22_what_a_first_plan_agrees_on_is_remembered() {
     desk.ends(0, &["sync", "a", "b"]);
     assert_eq!((desk.read("a/same"), desk.read("b/same")), (None, None));
 }
+
+/// What a plan says was done already: it is not done, told, logged or taken back once more.
+#[test]
+fn s22_a_plan_applied_twice_does_nothing_the_second_time() {
+    let desk = Desk::new();
+    desk.write("a/old", "moved");
+    desk.ends(0, &["sync", "a", "b"]);
+    std::fs::create_dir(desk.path("a/d")).unwrap();
+    std::fs::rename(desk.path("a/old"), desk.path("a/d/new")).unwrap();
+    desk.write("a/more", "created");
+    desk.ends(0, &["sync", "a", "b", "--plan", "p"]);
+    assert!(!desk.ends(0, &["apply", "p", "--json"]).events("step").is_empty());
+    for again in [&["apply", "p", "-n", "--json"][..], &["apply", "p", "--json"]] {
+        let ended = desk.ends(0, again);
+        assert_eq!(ended.events("step"), Vec::<serde_json::Value>::new(), "{again:?}");
+    }
+    // The last run that changed anything is the first one.
+    desk.ends(0, &["undo"]);
+    assert_eq!(desk.tree("b"), [("old".to_owned(), "moved".to_owned())].into());
+}

@@ -23,7 +23,7 @@ use syncline_model::{
     Action, Classes, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Settle, Side,
     Slot, Step, Tag, Time, Trouble,
 };
-use syncline_replica::{Applied, Staged};
+use syncline_replica::Staged;
 
 use crate::api::{Counts, Env, Event, Monitor, Options, Stop};
 use crate::journal::Journal;
@@ -41,7 +41,7 @@ pub(crate) use moved::Renamed;
 pub use room::{Room, Waiting, not_writable};
 
 use finish::Finished;
-use hands::{apply, stage};
+use hands::{Came, apply, stage};
 
 /// Most steps in one batch, and most bytes.
 const BATCH_STEPS: usize = 8192;
@@ -68,6 +68,8 @@ pub struct Execution<'a> {
     pub(crate) deadline: Option<std::time::Duration>,
     /// Changes without a base: an undo or a restore, whose result the next sync is to see as an edit.
     pub(crate) detached: bool,
+    /// Nothing had been agreed on before.
+    union: bool,
     parts: HashMap<Slot, Settle>,
     /// Slots of which not all was done.
     failed: Spill<()>,
@@ -156,6 +158,7 @@ impl<'a> Execution<'a> {
             stopped: false,
             deadline: None,
             detached: false,
+            union: base.rows().next().is_none(),
             parts: HashMap::new(),
             failed: Spill::new(base, Spilt::Failed),
             touched: Touched::new(touched),
@@ -212,10 +215,6 @@ impl<'a> Execution<'a> {
     pub async fn sequence(&mut self, steps: Vec<Step>) -> Result<()> {
         let mut jobs = Vec::with_capacity(steps.len());
         for step in steps {
-            self.stopped |= self.over();
-            if self.stopped {
-                break;
-            }
             let is_dir = step.change.new.as_ref().map(Entry::is_dir);
             let slot = Slot::of(&step.change.path, is_dir.unwrap_or(false));
             let item = Item {
@@ -417,20 +416,19 @@ impl<'a> Execution<'a> {
     }
 
     /// Sorts out what came of a step. `Err`: the run cannot go on.
-    fn outcome(&mut self, job: Job, applied: Result<(Applied, Option<Entry>)>) -> Result<Option<Finished>> {
+    fn outcome(&mut self, job: Job, came: Result<Came>) -> Result<Option<Finished>> {
         let original = job
             .step
             .source
             .as_ref()
             .filter(|source| source.side == job.step.side);
-        if let (Some(original), Action::Create, Err(_)) = (original, job.step.action, &applied) {
+        if let (Some(original), Action::Create, Err(_)) = (original, job.step.action, &came) {
             self.staying.insert((original.side, original.path.clone()));
         }
-        match applied {
-            Ok((applied, staged)) => Ok(Some(Finished {
+        match came {
+            Ok(came) => Ok(Some(Finished {
                 job,
-                applied,
-                staged,
+                came,
                 half: false,
             })),
             Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug) => Err(fault),

@@ -46,7 +46,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
-        self.recover().await?;
+        self.recover(options.dry_run, monitor).await?;
         let run = match run {
             Some(run) if self.shelf.runs()?.iter().any(|known| known == run) => run.to_owned(),
             Some(run) => {
@@ -78,13 +78,25 @@ impl Session {
         let mut deed = Deed::begin(self, &begun, &format!("undo {run}"), options, monitor, stop).await?;
         let outcome = async {
             loop {
-                let mut steps = Vec::new();
+                let (mut steps, mut unagreed) = (Vec::new(), Vec::new());
                 for row in rows.by_ref().take(4096) {
                     let done: Done = crate::rows::decode(&row?.1)?;
-                    steps.extend(self.reversed(&done, &mut deed).await?);
+                    let Some(step) = self.reversed(&done, &mut deed).await? else {
+                        continue;
+                    };
+                    // What nobody had agreed on meets what it lost against once more, as if the run had not been.
+                    if !done.agreed {
+                        let is_dir = done.change.new.as_ref().is_some_and(Entry::is_dir);
+                        unagreed.push((Slot::of(&done.change.path, is_dir), None));
+                    }
+                    steps.push(step);
                 }
                 if steps.is_empty() {
                     return Ok(());
+                }
+                if !options.dry_run && !unagreed.is_empty() {
+                    self.base.write(unagreed)?;
+                    self.base.persist()?;
                 }
                 deed.sequence(steps).await?;
             }
@@ -224,7 +236,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
-        self.recover().await?;
+        self.recover(options.dry_run, monitor).await?;
         let mut draft = Draft::new(&*self.shelf, &self.base, Arc::new(Moves::default()), None)?;
         let mut settled = Vec::new();
         for there in open.chunk_by(|a, b| a.conflict.path == b.conflict.path) {

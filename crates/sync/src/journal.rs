@@ -52,6 +52,8 @@ pub struct Ahead {
     pub change: Change,
     /// The base is to be told of it: an undo's and a restore's results are edits to it.
     pub told: bool,
+    /// What it displaces had been agreed on. An edit that loses against another had not, nor had anything before a first run.
+    pub agreed: bool,
 }
 
 /// How an announced change came out.
@@ -78,6 +80,8 @@ pub struct Done {
     pub now: Option<Observation>,
     /// Where the trash holds what was displaced.
     pub trashed: Option<TrashRef>,
+    /// What was displaced had been agreed on.
+    pub agreed: bool,
 }
 
 /// The log of the run under way.
@@ -223,7 +227,11 @@ impl Iterator for Reading {
                 other => return Some(other),
             };
             let Some(Ahead {
-                side, action, change, ..
+                side,
+                action,
+                change,
+                agreed,
+                ..
             }) = self.announced(stands.number)
             else {
                 continue;
@@ -234,6 +242,7 @@ impl Iterator for Reading {
                 change,
                 now: stands.now,
                 trashed: stands.trashed,
+                agreed,
             }))));
         }
     }

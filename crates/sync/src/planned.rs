@@ -22,7 +22,7 @@ use crate::session::carried::Work;
 use crate::session::told::{Preview, tell, texts};
 use crate::session::{Begun, Session};
 use crate::shelf::Sort;
-use crate::showing::Ground;
+use crate::showing::{Finds, Ground};
 use crate::terms::Terms;
 use crate::trust::Trust;
 
@@ -78,7 +78,7 @@ impl Session {
         if !strangers.is_empty() {
             return Ok(self.refused(&begun, strangers));
         }
-        self.recover().await?;
+        self.recover(true, monitor).await?;
         let base = self.base_for(options);
         let planner = Planner {
             env: &self.env,
@@ -198,7 +198,7 @@ impl Session {
             }
             return Ok(self.refused(&begun, strangers));
         }
-        self.recover().await?;
+        self.recover(options.dry_run, monitor).await?;
         self.view(options).await?;
         let overtaken = self.base.remembered()?.identity != header.known;
         let read = self.read_plan(lines, overtaken)?;
@@ -239,19 +239,26 @@ impl Session {
         let mut preview = Preview::of(verdict, options, monitor, &plan);
         let (mut ground, mut problems) = (Ground::default(), 0);
         while let Some((phase, item)) = plan.next()? {
-            if let Some(step) = &item.step
-                && ground.shifted(self, step).await?
-            {
-                let trouble = Trouble::new(Kind::Changed, "it was changed since: this step would be refused")
-                    .hint("the next run decides anew");
-                monitor.event(Event::Problem(&Problem::new(
-                    step.change.path.clone(),
-                    Some(step.side),
-                    trouble,
-                )));
-                problems += 1;
-            } else {
-                preview.waits(phase, &item);
+            let finds = match &item.step {
+                Some(step) => ground.finds(self, step).await?,
+                None => Finds::Expected,
+            };
+            match (finds, &item.step) {
+                (Finds::Wanted, _) => continue,
+                (Finds::Other, Some(step)) => {
+                    let trouble =
+                        Trouble::new(Kind::Changed, "it was changed since: this step would be refused")
+                            .hint("the next run decides anew");
+                    monitor.event(Event::Problem(&Problem::new(
+                        step.change.path.clone(),
+                        Some(step.side),
+                        trouble,
+                    )));
+                    problems += 1;
+                }
+                _ => {
+                    preview.waits(phase, &item);
+                }
             }
         }
         let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;

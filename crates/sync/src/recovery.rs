@@ -11,6 +11,7 @@ use syncline_model::{
     TrashRef,
 };
 
+use crate::api::{Event, Monitor};
 use crate::journal::{self, Ahead, Journal, Record, Stands};
 use crate::session::Session;
 use crate::trust::Trust;
@@ -23,8 +24,24 @@ enum Mark {
 }
 
 impl Session {
-    /// Completes the last run's log and names in the base, if that run was killed.
-    pub(crate) async fn recover(&self) -> Result<()> {
+    /// Finishes what a run that was killed could not leave half done, and completes its log and its names in the base. Who only looks
+    /// finishes nothing, and is told where that makes a difference.
+    pub(crate) async fn recover(&self, only_looks: bool, monitor: &dyn Monitor) -> Result<()> {
+        for side in Side::BOTH {
+            let replica = &self.sides[side];
+            if !only_looks {
+                if !replica.profile().read_only {
+                    replica.recover().await?;
+                }
+            } else if replica.unfinished().await? {
+                monitor.event(Event::Note(&format!(
+                    "{}: a run was stopped while it moved a directory there; the next run that writes there finishes that first, and what is \
+                     shown here may differ from what it then does",
+                    replica.profile().label
+                )));
+                return Ok(());
+            }
+        }
         let Some(run) = self.shelf.runs()?.pop() else {
             return Ok(());
         };

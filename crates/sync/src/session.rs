@@ -103,7 +103,7 @@ impl Session {
         if !strangers.is_empty() {
             return Ok(self.refused(&begun, strangers));
         }
-        self.recover().await?;
+        self.recover(options.dry_run, monitor).await?;
         if options.accept.is_some() && !options.dry_run {
             self.base.drop_rows()?;
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Entry, From, Kind, Observation, Pair, Problem, RelPath, Result, Side, Step, Time, Trouble,
+    Action, Entry, From, Kind, Observation, Pair, Problem, RelPath, Result, Side, Step, Time, Trouble,
 };
 
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report, Stop};
@@ -118,10 +118,14 @@ impl Shown<'_> {
             self.problem(side, path, Trouble::new(Kind::Exists, "it would not be empty"));
             return Ok(());
         }
-        if self.ground.shifted(self.session, step).await? {
-            let what = "it was changed since: it would be left alone";
-            self.problem(side, path, Trouble::new(Kind::Changed, what));
-            return Ok(());
+        match self.ground.finds(self.session, step).await? {
+            Finds::Wanted => return Ok(()),
+            Finds::Expected => {}
+            Finds::Other => {
+                let what = "it was changed since: it would be left alone";
+                self.problem(side, path, Trouble::new(Kind::Changed, what));
+                return Ok(());
+            }
         }
         let travels = step.source.is_some() && step.change.from.is_none();
         self.counts[side].add(step.action, if travels { size(step) } else { 0 });
@@ -137,17 +141,44 @@ impl Shown<'_> {
     }
 }
 
+/// What a step that is only shown would find in its place.
+pub(crate) enum Finds {
+    /// What it expects, there and where its bytes come from.
+    Expected,
+    /// What it would make: nothing would be done.
+    Wanted,
+    /// Something else: it would be refused.
+    Other,
+}
+
 /// What steps that are only shown would find.
 #[derive(Default)]
 pub(crate) struct Ground {
     /// What the steps so far would change: what would stand there cannot be looked at. By side, each path as the beginning of what lies in it.
     changed: BTreeSet<(Side, Vec<u8>)>,
+    /// Directories that the steps so far would make.
+    made: BTreeSet<(Side, RelPath)>,
 }
 
 impl Ground {
-    /// True when the place of `step`, or what it takes its bytes from, does not hold what it expects.
-    pub async fn shifted(&mut self, session: &Session, step: &Step) -> Result<bool> {
+    /// Looks at the place of `step`, and at what it takes its bytes from.
+    pub async fn finds(&mut self, session: &Session, step: &Step) -> Result<Finds> {
         let (change, side) = (&step.change, step.side);
+        if step.action == Action::Mkdir && !self.made.insert((side, change.path.clone())) {
+            return Ok(Finds::Wanted);
+        }
+        if change.old.is_none()
+            && let Some(new) = &change.new
+            && !self.reaches(side, &change.path)
+            && let Some(found) = session.sides[side].find(&change.path, &Scope::default()).await?
+        {
+            let left = match &change.from {
+                Some(From::Move(from)) => session.sides[side].find(from, &Scope::default()).await?.is_none(),
+                _ => true,
+            };
+            let wanted = left && alike(&found.entry, new);
+            return Ok(if wanted { Finds::Wanted } else { Finds::Other });
+        }
         let source = step.source.as_ref();
         let looks = [
             Some((side, &change.path, change.old.as_ref())),
@@ -159,14 +190,14 @@ impl Ground {
             }
             let found = session.sides[side].find(path, &Scope::default()).await?;
             if !stands(found.as_ref(), expected) {
-                return Ok(true);
+                return Ok(Finds::Other);
             }
         }
         self.changed.insert((side, beginning(&change.path)));
         if let Some(From::Move(from) | From::Exchange(from)) = &change.from {
             self.changed.insert((side, beginning(from)));
         }
-        Ok(false)
+        Ok(Finds::Expected)
     }
 
     /// True when an earlier step changes what stands at `path`, above it or below it.
@@ -197,19 +228,21 @@ fn stands(found: Option<&Observation>, expected: Option<&Observation>) -> bool {
     if found.entry.is_dir() && expected.entry.is_dir() {
         return true;
     }
-    let mtime = |seen: &Observation| seen.entry.meta().and_then(|meta| meta.mtime);
-    let same_time = mtime(found)
-        .zip(mtime(expected))
-        .is_none_or(|(now, then)| now == then);
     let same_tag = match (found.tag.stamp(), expected.tag.stamp()) {
         (Some(now), Some(then)) => {
             now.inode == then.inode && (then.ctime == Time::NEVER || now.ctime == then.ctime)
         }
         _ => found.tag == expected.tag,
     };
+    alike(&found.entry, &expected.entry) && same_tag
+}
+
+/// Whether two entries are of one kind, size and time, as far as these are known.
+fn alike(one: &Entry, other: &Entry) -> bool {
+    let mtime = |entry: &Entry| entry.meta().and_then(|meta| meta.mtime);
+    let same_time = mtime(one)
+        .zip(mtime(other))
+        .is_none_or(|(one, other)| one == other);
     let size = |entry: &Entry| entry.content().map(|content| content.size);
-    found.entry.kind() == expected.entry.kind()
-        && size(&found.entry) == size(&expected.entry)
-        && same_time
-        && same_tag
+    one.kind() == other.kind() && size(one) == size(other) && (one.is_dir() || same_time)
 }

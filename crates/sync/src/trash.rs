@@ -109,7 +109,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Report> {
         let begun = self.begin()?;
-        self.recover().await?;
+        self.recover(options.dry_run, monitor).await?;
         let mut steps = Vec::new();
         for path in paths {
             let found = self.versions(path, from).await?;

@@ -32,7 +32,7 @@ pub(super) struct BucketEdit {
     pub(super) held: AtomicUsize,
 }
 
-/// Begins an edit: finishes the moves and removes the drafts that a dead run of ours left.
+/// Begins an edit: removes the drafts that a dead run of ours left.
 pub(super) async fn begin(shared: &Arc<Shared>, options: &EditOptions) -> Result<Arc<BucketEdit>> {
     if shared.options.read_only {
         return Err(Fault::new(
@@ -41,7 +41,6 @@ pub(super) async fn begin(shared: &Arc<Shared>, options: &EditOptions) -> Result
             shared.store.label(),
         ));
     }
-    intents::recover(shared).await?;
     put::clear_stage(shared).await?;
     Ok(Arc::new(BucketEdit {
         shared: shared.clone(),

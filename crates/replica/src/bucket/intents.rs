@@ -263,6 +263,11 @@ async fn move_dir_row(shared: &Shared, from: &RelPath, to: &RelPath) -> Result<(
     )
 }
 
+/// True when a dead run of this device had begun to move something.
+pub(super) async fn left(shared: &Shared) -> Result<bool> {
+    Ok(!list_all(&*shared.store, &prefix(shared)).await?.is_empty())
+}
+
 /// Finishes what dead runs of this device had begun to move.
 pub(super) async fn recover(shared: &Shared) -> Result<()> {
     for Listed { key, .. } in list_all(&*shared.store, &prefix(shared)).await? {

@@ -333,6 +333,14 @@ impl Replica for BucketReplica {
         succession::gave_way(&self.shared, path, was).await
     }
 
+    async fn unfinished(&self) -> Result<bool> {
+        intents::left(&self.shared).await
+    }
+
+    async fn recover(&self) -> Result<()> {
+        intents::recover(&self.shared).await
+    }
+
     async fn leave(&self) -> Result<bool> {
         let shared = &self.shared;
         intents::recover(shared).await?;

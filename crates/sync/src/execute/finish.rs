@@ -2,23 +2,21 @@
 //!
 //! Invariant: a row reaches the base only when every step of its slot was done and is durable.
 
-use syncline_model::{
-    Action, Entry, Fault, From, Kind, Observation, Result, Row, Side, Slot, Step, Tag, Time, Was,
-};
-use syncline_replica::Applied;
-
+use super::hands::Came;
 use super::{Execution, Job, mtime, set_time};
 use crate::api::Event;
 use crate::journal::Stands;
 use crate::merging;
 use crate::plan::size;
 use crate::trust::distrust;
+use syncline_model::{
+    Action, Entry, Fault, From, Kind, Observation, Result, Row, Side, Slot, Step, Tag, Time, Was,
+};
 
 /// A step that was done.
 pub(super) struct Finished {
     pub job: Job,
-    pub applied: Applied,
-    pub staged: Option<Entry>,
+    pub came: Came,
     /// One of a circle that broke: it was done, but what the base says is left as it was.
     pub half: bool,
 }
@@ -36,9 +34,12 @@ impl Execution<'_> {
         for finished in &done {
             let Finished {
                 job: Job { step, number, .. },
-                applied,
+                came: Came { applied, found, .. },
                 ..
             } = finished;
+            if *found {
+                continue;
+            }
             if applied.trashed.is_some() {
                 self.trashed[step.side] += step.change.old.as_ref().map_or(0, |old| old.entry.size());
             }
@@ -52,7 +53,9 @@ impl Execution<'_> {
         self.rename(&done)?;
         let mut rows = Vec::with_capacity(done.len());
         for finished in done {
-            self.count(&finished.job.step)?;
+            if !finished.came.found {
+                self.count(&finished.job.step)?;
+            }
             if !self.detached && !finished.half {
                 rows.extend(self.row_of(finished)?);
             }
@@ -101,9 +104,8 @@ impl Execution<'_> {
             let what = "it was changed since it was looked at: it was moved, and stays as it is";
             self.problem(step, &Fault::new(Kind::Changed, what, &step.change.path));
         }
-        let Finished {
-            job, applied, staged, ..
-        } = finished;
+        let Finished { job, came, .. } = finished;
+        let Came { applied, staged, .. } = came;
         let (slot, side) = (job.item.slot, job.step.side);
         let moved = (job.step.action == Action::Move)
             .then(|| self.moved_row(&slot))
@@ -149,10 +151,10 @@ impl Execution<'_> {
         }
         let proof = |seen: &Observation| self.trust.proof(step.side, seen);
         match (&step.change.from, step.action) {
-            (Some(From::Link(_)), _) => known.is_some() && finished.applied.was == *known,
+            (Some(From::Link(_)), _) => known.is_some() && finished.came.applied.was == *known,
             (Some(From::Move(_) | From::Exchange(_)), _) => {
                 let seen = step.source.as_ref().and_then(|source| proof(&source.seen));
-                seen.is_some() && finished.applied.was == seen
+                seen.is_some() && finished.came.applied.was == seen
             }
             (_, Action::Metadata) => step.change.old.as_ref().and_then(proof).is_some(),
             _ => true,
@@ -172,7 +174,7 @@ impl Execution<'_> {
                 .filter(|ctime| *ctime != Time::NEVER)
         };
         let seen = step.source.as_ref().and_then(|source| ctime(&source.seen.tag));
-        let was = finished.applied.was.as_ref().and_then(ctime);
+        let was = finished.came.applied.was.as_ref().and_then(ctime);
         // What is put into a directory changes its time too.
         let file = step.change.new.as_ref().is_some_and(|new| !new.is_dir());
         let moved = file && matches!(step.change.from, Some(From::Move(_) | From::Exchange(_)));

@@ -109,17 +109,28 @@ async fn with_attributes(replica: &dyn Replica, source: &Source, new: &Entry) ->
     Ok(new)
 }
 
-/// Makes a step visible. What stands there already, exactly as wanted, counts as done: an earlier run was killed
-/// before it could say so.
-pub(super) async fn apply(
-    hands: &Hands,
-    step: &Step,
-    staged: Option<Staged>,
-) -> Result<(Applied, Option<Entry>)> {
+/// What came of a step.
+pub(super) struct Came {
+    pub applied: Applied,
+    /// What was staged for it.
+    pub staged: Option<Entry>,
+    /// It stood there already: this run did nothing, and taking it back would take away what somebody else made.
+    pub found: bool,
+}
+
+/// Makes a step visible. What stands there already, exactly as wanted, is what was to come: an earlier run was killed
+/// before it could say so, or somebody else was there first.
+pub(super) async fn apply(hands: &Hands, step: &Step, staged: Option<Staged>) -> Result<Came> {
     let entry = staged.as_ref().map(|staged| staged.entry.clone());
     let side = &hands.sides[step.side];
     let fault = match edit_of(hands, step.side)?.apply(&step.change, staged).await {
-        Ok(applied) => return Ok((applied, entry)),
+        Ok(applied) => {
+            return Ok(Came {
+                applied,
+                staged: entry,
+                found: false,
+            });
+        }
         Err(fault) => fault,
     };
     if !matches!(fault.kind, Kind::Exists | Kind::Changed) || step.change.old.is_some() {
@@ -147,13 +158,15 @@ pub(super) async fn apply(
     };
     // Attributes that differ are two edits that nobody has merged yet: the base must not call them agreed.
     if same && wanted.is_some_and(|wanted| bears(&now.entry, wanted, side.profile().classes)) {
-        Ok((
-            Applied {
-                now: Some(now),
-                ..Applied::default()
-            },
-            entry,
-        ))
+        let applied = Applied {
+            now: Some(now),
+            ..Applied::default()
+        };
+        Ok(Came {
+            applied,
+            staged: entry,
+            found: true,
+        })
     } else {
         Err(fault)
     }

@@ -4,7 +4,7 @@
 
 use std::borrow::BorrowMut;
 
-use syncline_model::{Action, Entry, From, RelPath, Result, Row, Slot, Step, Was};
+use syncline_model::{Action, Entry, From, RelPath, Result, Row, Sameness, Slot, Step, Was};
 
 use super::finish::Finished;
 use super::{Execution, Job};
@@ -75,7 +75,7 @@ impl Execution<'_> {
             return Ok(());
         }
         let told = !self.detached;
-        let ahead = |job: &Job| {
+        let ahead = |job: &Job| -> Result<Ahead> {
             let Step {
                 side, action, change, ..
             } = &job.step;
@@ -83,20 +83,43 @@ impl Execution<'_> {
             if let Some(staged) = &job.staged {
                 change.new = Some(staged.entry.clone());
             }
-            Ahead {
+            Ok(Ahead {
                 side: *side,
                 action: *action,
                 change,
                 told,
-            }
+                agreed: self.displaces_agreed(job)?,
+            })
         };
-        let first = self
-            .journal
-            .announce(jobs.iter().map(|job| ahead(job.borrow())))?;
+        let announced = jobs
+            .iter()
+            .map(|job| ahead(job.borrow()))
+            .collect::<Result<Vec<_>>>()?;
+        let first = self.journal.announce(announced)?;
         for (number, job) in (first..).zip(jobs) {
             job.borrow_mut().number = number;
         }
         Ok(())
+    }
+
+    /// True when what a step displaces is what both sides had agreed on.
+    fn displaces_agreed(&self, job: &Job) -> Result<bool> {
+        let Step {
+            side, action, change, ..
+        } = &job.step;
+        if self.detached || !matches!(action, Action::Create | Action::Update | Action::Remove) {
+            return Ok(true);
+        }
+        if self.union {
+            return Ok(false);
+        }
+        let row = self.base.row(&job.item.slot)?;
+        let known = row.as_ref().and_then(|row| row[*side].as_ref());
+        Ok(match (known, &change.old) {
+            (None, None) => true,
+            (Some(known), Some(old)) => known.entry.same_content(&old.entry) == Sameness::Same,
+            _ => false,
+        })
     }
 
     /// Gives what was moved its new name in the base.

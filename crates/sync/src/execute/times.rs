@@ -3,7 +3,6 @@
 //! Invariant: inner directories come before outer ones, and what is remembered of them was flushed before.
 
 use syncline_model::{Action, Observation, Pair, RelPath, Result, Row, Side, Slot};
-use syncline_replica::Applied;
 
 use super::{BATCH_STEPS, Execution, apply, mtime, plain, set_time};
 use crate::shelf::Sort;
@@ -116,10 +115,9 @@ impl Execution<'_> {
             return self.trust.judge_own(side, now);
         }
         let step = plain(side, Action::Times, path, Some(now), Some(timed.entry));
-        match apply(&self.hands, &step, None).await {
-            Ok((Applied { now: Some(set), .. }, _)) if set.entry == known.entry => {
-                self.trust.judge_own(side, set)
-            }
+        let came = apply(&self.hands, &step, None).await;
+        match came.ok().and_then(|came| came.applied.now) {
+            Some(set) if set.entry == known.entry => self.trust.judge_own(side, set),
             _ => known,
         }
     }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline_model::{Kind, Pair};
+use syncline_model::{Kind, Pair, Policy};
 use syncline_sync::{Options, Stop};
 use syncline_testkit::mem_table::MemTable;
 
@@ -184,6 +184,61 @@ fn what_an_undo_put_back_is_carried_on_and_not_done_again() {
     assert_eq!(world.left.read("moved/inside"), b"3");
     assert_eq!(world.left.read("file"), b"moves alone");
     assert!(!world.left.has("created/new"));
+    world.assert_settled();
+}
+
+/// The base says what the run made of two edits: were it believed after the undo, one of them would pass for what was agreed on.
+#[test]
+fn edits_that_an_undo_put_back_meet_again() {
+    for policy in [Policy::KeepBoth, Policy::Newest, Policy::Left] {
+        let world = World::synced(&[("f", "first"), ("gone", "first"), ("other", "text")]);
+        world.left.write("f", "edited here");
+        world.right.write("f", "edited over there, longer");
+        world.left.remove("gone");
+        world.right.write("gone", "edited, and so it stays");
+        let options = Options {
+            policy,
+            ..Options::default()
+        };
+        world.run(&options);
+        assert!(world.left.has("gone"));
+        assert_eq!(world.undo(None).exit(), 0);
+        assert_eq!(world.left.read("f"), b"edited here", "{policy:?}");
+        assert_eq!(world.right.read("f"), b"edited over there, longer", "{policy:?}");
+        assert!(!world.left.has("gone"));
+        let ran = world.sync();
+        assert_eq!((ran.exit(), ran.report.conflicts), (1, 1), "{policy:?}: {ran:?}");
+        for text in [
+            "edited here",
+            "edited over there, longer",
+            "edited, and so it stays",
+        ] {
+            assert_eq!(
+                world.left.names_of(text.as_bytes()).len(),
+                1,
+                "{policy:?}: {text}"
+            );
+        }
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn after_the_undo_of_a_first_run_the_next_one_is_a_first_run_again() {
+    let world = World::new();
+    world.left.write("d/of the left", "left");
+    world.right.write("of the right", "right");
+    for tree in [&world.left, &world.right] {
+        tree.write("of both", "the same");
+    }
+    assert_eq!(world.sync().exit(), 0);
+    assert_eq!(world.undo(None).exit(), 0);
+    assert!(!world.right.has("d/of the left") && !world.left.has("of the right"));
+    assert_eq!(world.sync().exit(), 0);
+    assert_eq!(
+        world.left.names(),
+        ["d", "d/of the left", "of both", "of the right"]
+    );
     world.assert_settled();
 }
 

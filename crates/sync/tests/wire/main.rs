@@ -13,6 +13,7 @@ mod bodies;
 mod listings;
 mod office;
 mod refusals;
+mod stopped;
 #[path = "../scenarios/world.rs"]
 mod tree;
 mod uploads;

@@ -65,10 +65,10 @@ impl Case {
     }
 }
 
-type Texts = BTreeMap<String, Vec<u8>>;
+pub type Texts = BTreeMap<String, Vec<u8>>;
 
 /// Files of a tree.
-fn files(tree: &Tree) -> Texts {
+pub fn files(tree: &Tree) -> Texts {
     let look = tree.look().into_iter();
     let file = |(path, node): (Vec<u8>, crate::tree::Node)| match node.what {
         What::File(bytes) => Some((String::from_utf8(path).unwrap(), bytes)),
@@ -78,8 +78,8 @@ fn files(tree: &Tree) -> Texts {
 }
 
 /// A person: a directory, a session, and a way to the bucket.
-struct Person {
-    tree: Tree,
+pub struct Person {
+    pub tree: Tree,
     state: tempfile::TempDir,
     name: &'static str,
     store: Arc<dyn Store>,
@@ -108,7 +108,7 @@ async fn way(endpoint: &Endpoint, bucket: &str, caps: Option<Caps>) -> Arc<dyn S
 }
 
 impl Person {
-    fn new(name: &'static str, store: Arc<dyn Store>) -> Self {
+    pub fn new(name: &'static str, store: Arc<dyn Store>) -> Self {
         let state = tempfile::tempdir().unwrap();
         let tree = Tree(state.path().join("tree"));
         for dir in ["tree", "state"] {
@@ -132,7 +132,7 @@ impl Person {
     }
 
     /// One process, one run.
-    async fn sync(&self) -> Result<Report> {
+    pub async fn sync(&self) -> Result<Report> {
         let local = LocalOptions {
             label: self.name.into(),
             host: self.name.into(),
@@ -170,7 +170,7 @@ impl Person {
         ended
     }
 
-    async fn well(&self, when: &str) -> Report {
+    pub async fn well(&self, when: &str) -> Report {
         let report = self.sync().await;
         let report = report.unwrap_or_else(|fault| panic!("{when}: {} failed: {fault:?}", self.name));
         assert!(u8::from(report.exit) <= 1, "{when}: {}: {report:?}", self.name);
@@ -226,7 +226,7 @@ fn expected(anna: &Tree, ben: &Tree) -> Texts {
     texts
 }
 
-async fn in_bucket(direct: &dyn Store) -> Texts {
+pub async fn in_bucket(direct: &dyn Store) -> Texts {
     let mut found = Texts::new();
     for entry in listed(direct, "", None).await.unwrap() {
         let key = entry.key.as_str();
