@@ -103,8 +103,8 @@ fn s22_a_plan_carries_what_is_left_alone_and_what_becomes_of_links() {
     desk.write("b/one/x", "right");
     desk.write("a/two/y", "new");
     desk.ends(1, &["sync", "a", "b", "--only", "one", "--conflict", "hold"]);
-    desk.ends(0, &["sync", "a", "b", "--only", "two", "--plan", "p"]);
-    desk.run(&["apply", "p"]);
+    desk.ends(1, &["sync", "a", "b", "--only", "two", "--plan", "p"]);
+    desk.ends(1, &["apply", "p"]);
     assert_eq!(desk.read("b/two/y").as_deref(), Some("new"));
     assert_eq!(desk.ends(0, &["conflicts", "--json"]).events("conflict").len(), 1);
 }

@@ -158,6 +158,25 @@ fn a_mirror_is_forced_by_push_and_by_pull() {
 }
 
 #[test]
+fn a_repository_that_is_kept_as_a_source_pulls_nothing_over_its_edits() {
+    for mode in ["mirror", "copy"] {
+        let office = office();
+        let desk = &office.desk;
+        desk.write("anna/x", "x");
+        desk.ends(0, &["-C", "anna", "init", "s3://team/p", "--mode", mode]);
+        desk.ends(0, &["-C", "anna", "sync"]);
+        desk.write("anna/x", "a local edit");
+        desk.write("anna/new", "new");
+        let before = desk.tree("anna");
+        let pulled = desk.ends(0, &["-C", "anna", "pull"]);
+        assert_eq!(desk.tree("anna"), before, "{mode}");
+        assert!(pulled.out.contains("nothing comes from there"), "{}", pulled.out);
+        desk.ends(0, &["-C", "anna", "pull", "--mode", mode]);
+        assert_eq!(desk.read("anna/x").as_deref(), Some("x"), "{mode}");
+    }
+}
+
+#[test]
 fn conflicts_wait_in_push_and_pull_and_are_settled_by_command() {
     let office = office();
     let desk = &office.desk;

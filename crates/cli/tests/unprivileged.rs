@@ -90,3 +90,23 @@ fn s30_what_only_root_may_make_is_said_once_and_the_rest_arrives() {
     assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
     assert!(lines(&ended.out, "owners").is_empty(), "{}", ended.out);
 }
+
+#[test]
+fn a_file_that_may_not_be_read_is_a_problem_of_the_side_where_it_lies() {
+    let desk = Desk::new();
+    desk.write("a/secret", "text");
+    desk.write("a/open", "text");
+    desk.dir("state");
+    if !root() {
+        eprintln!("skipped: not root, so nothing here is somebody else's");
+        return;
+    }
+    for name in ["", "a", "a/open", "state", "home"] {
+        chown(desk.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    std::fs::set_permissions(desk.path("a/secret"), PermissionsExt::from_mode(0o600)).unwrap();
+    let ended = run(&desk, &["sync", "a", "b"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("problem left secret"), "{}", ended.err);
+    assert_eq!(desk.read("b/open").as_deref(), Some("text"));
+}

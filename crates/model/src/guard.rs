@@ -146,7 +146,7 @@ pub fn examine(health: &Pair<Health>, limits: &Limits) -> Vec<Reason> {
             Cause::Missing => "Bring it back (mount it, connect it) and run again".into(),
             Cause::Incomplete => "Make it readable and run again".into(),
             _ => format!(
-                "If it is right as it stands, run again with --accept {}",
+                "If it is right as it stands, run again with --accept {}: nothing is removed, both sides are joined",
                 word(side)
             ),
         };

@@ -5,7 +5,7 @@
 //! Rules beyond it:
 //!
 //! * Equal content is never a conflict, whatever the base says. Attributes merge one by one; where both sides changed
-//!   one, or no base knows it, the greater value wins.
+//!   one, or no base knows it, the greater value wins, and of permissions the narrower.
 //! * A file, link or special (a *leaf*) that differs from the base in content, kind or a compared attribute is
 //!   *changed*; a change beats a deletion (`Yielded`). Attributes of a directory beat nothing.
 //! * Deleting a directory, or putting a leaf in its place, deletes what the base knew below it; a leaf below it that

@@ -102,10 +102,25 @@ impl Base {
     }
 
     /// Forgets these conflicts.
-    pub fn settle_conflicts(&self, settled: &[Conflict]) -> Result<()> {
+    pub fn settle_conflicts<'a>(&self, settled: impl IntoIterator<Item = &'a Conflict>) -> Result<()> {
         let mut changes = Changes::of(self);
         for conflict in settled {
             changes.make(conflict, None)?;
+        }
+        changes.end()
+    }
+
+    /// A run was taken back: what it had met waits no longer, and what it had resolved waits again.
+    pub fn unmeet(&self, run: &str, resolved: &[(Conflict, String)]) -> Result<()> {
+        let mut changes = Changes::of(self);
+        for open in self.conflicts() {
+            let open = open?;
+            if open.run == run {
+                changes.make(&open.conflict, None)?;
+            }
+        }
+        for again in resolved {
+            changes.make(&again.0, Some(encode(again)?))?;
         }
         changes.end()
     }

@@ -99,6 +99,8 @@ struct Job {
     known: Option<Tag>,
     /// Its number in the log, once it is announced.
     number: u32,
+    /// The side where it failed, when that is not the one that it changes.
+    failed_on: Option<Side>,
 }
 
 impl Job {
@@ -109,6 +111,7 @@ impl Job {
             staged: None,
             known: None,
             number: 0,
+            failed_on: None,
         }
     }
 }
@@ -440,14 +443,14 @@ impl<'a> Execution<'a> {
             Err(fault) => {
                 self.failed.put(job.item.slot.as_bytes(), &())?;
                 if !self.met_no_room(&job.step, &fault) && !self.met_no_devices(&job.step, &fault) {
-                    self.problem(&job.step, &fault);
+                    self.problem(job.failed_on.unwrap_or(job.step.side), &job.step, &fault);
                 }
                 Ok(None)
             }
         }
     }
 
-    fn problem(&mut self, step: &Step, fault: &Fault) {
+    fn problem(&mut self, side: Side, step: &Step, fault: &Fault) {
         self.problems += 1;
         let mut trouble = Trouble::from(fault);
         trouble.message = match fault.kind {
@@ -456,7 +459,7 @@ impl<'a> Execution<'a> {
             Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
             _ => fault.to_string(),
         };
-        let problem = Problem::new(step.change.path.clone(), Some(step.side), trouble);
+        let problem = Problem::new(step.change.path.clone(), Some(side), trouble);
         self.monitor.event(Event::Problem(&problem));
     }
 

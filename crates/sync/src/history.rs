@@ -62,7 +62,7 @@ impl Session {
             None => self.last_changing_run()?,
         };
         let mut backwards = self.shelf.sorter()?;
-        let mut options = options.clone();
+        let (mut options, mut resolved) = (options.clone(), Vec::new());
         for (number, record) in journal::read(&*self.shelf, &run)?.enumerate() {
             match record? {
                 Record::Done(done) => backwards.push(
@@ -70,6 +70,7 @@ impl Session {
                     &crate::rows::encode(&done)?,
                 )?,
                 Record::Carries(classes) => options.classes = classes,
+                Record::Resolved(conflict) => resolved.push(*conflict),
                 _ => {}
             }
         }
@@ -78,21 +79,20 @@ impl Session {
         let mut deed = Deed::begin(self, &begun, &format!("undo {run}"), options, monitor, stop).await?;
         let outcome = async {
             loop {
-                let (mut steps, mut unagreed) = (Vec::new(), Vec::new());
+                let (mut steps, mut unagreed, mut ended) = (Vec::new(), Vec::new(), true);
                 for row in rows.by_ref().take(4096) {
+                    ended = false;
                     let done: Done = crate::rows::decode(&row?.1)?;
-                    let Some(step) = self.reversed(&done, &mut deed).await? else {
-                        continue;
-                    };
+                    let reversed = self.reversed(&done, &mut deed).await?;
                     // What nobody had agreed on meets what it lost against once more, as if the run had not been.
-                    if !done.agreed {
+                    if !done.agreed && !reversed.is_empty() {
                         let is_dir = done.change.new.as_ref().is_some_and(Entry::is_dir);
                         unagreed.push((Slot::of(&done.change.path, is_dir), None));
                     }
-                    steps.push(step);
+                    steps.extend(reversed);
                 }
-                if steps.is_empty() {
-                    return Ok(());
+                if ended {
+                    break;
                 }
                 if !options.dry_run && !unagreed.is_empty() {
                     self.base.write(unagreed)?;
@@ -100,6 +100,10 @@ impl Session {
                 }
                 deed.sequence(steps).await?;
             }
+            if !options.dry_run {
+                self.base.unmeet(&run, &resolved)?;
+            }
+            Ok(())
         }
         .await;
         deed.report(self, &begun, outcome).await
@@ -114,20 +118,21 @@ impl Session {
         })
     }
 
-    /// The step that takes `done` back. Later changes of an inode by this very undo are no reason to refuse.
-    async fn reversed(&self, done: &Done, deed: &mut Deed<'_>) -> Result<Option<Step>> {
+    /// The steps that take `done` back. Later changes of an inode by this very undo are no reason to refuse.
+    async fn reversed(&self, done: &Done, deed: &mut Deed<'_>) -> Result<Vec<Step>> {
         if done.action == Action::Times || brought(&done.change) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let Some((action, mut change)) = journal::reverse(done) else {
+        let Some(mut changes) = journal::reverse(done) else {
             deed.lost(
                 done.side,
                 &done.change.path,
                 "its former content is not in the trash",
             );
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        if let Some(old) = &mut change.old
+        if let Some((_, change)) = changes.first_mut()
+            && let Some(old) = &mut change.old
             && let Some(now) = self.sides[done.side]
                 .find(&change.path, &Scope::default())
                 .await?
@@ -135,12 +140,13 @@ impl Session {
         {
             *old = now;
         }
-        Ok(Some(Step {
+        let steps = changes.into_iter().map(|(action, change)| Step {
             side: done.side,
             action,
             change,
             source: None,
-        }))
+        });
+        Ok(steps.collect())
     }
 
     /// Settles conflicts: all that wait, or those at these paths.
@@ -253,21 +259,27 @@ impl Session {
                     };
                     draft.add(syncline_model::Decision::Settle(Box::new(settle)))?;
                 }
-                settled.push(open.conflict.clone());
+                settled.push(open);
             }
         }
         if options.dry_run {
             tell(&draft, monitor)?;
             let work = Work::of(draft, Trust::default(), &self.base)?;
-            return self.show(&begun, work, &Verdict::Go, options, monitor);
+            return self.show(&begun, work, 0, &Verdict::Go, options, monitor);
         }
         let mut execution = self
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)
             .await?;
         let outcome = execution.run(draft.finish()?).await;
+        if outcome.is_ok() && execution.problems == 0 {
+            settled
+                .iter()
+                .try_for_each(|open| execution.journal.resolved(open))?;
+        }
         let mut report = self.report(&begun, execution, outcome).await?;
         if report.problems == 0 {
-            self.base.settle_conflicts(&settled)?;
+            self.base
+                .settle_conflicts(settled.iter().map(|open| &open.conflict))?;
         }
         if settled.len() < open.len() {
             report.exit = report.exit.max(Exit::Conflict);

@@ -4,9 +4,11 @@
 //! is found by looking at the places that the log names.
 
 use serde::{Deserialize, Serialize};
-use syncline_model::{Action, Change, Classes, From, Observation, Pair, Result, Side, Time, TrashRef};
+use syncline_model::{
+    Action, Change, Classes, Conflict, From, Observation, Pair, Result, Side, Time, TrashRef,
+};
 
-use crate::api::{Counts, Exit, RunInfo};
+use crate::api::{Counts, Exit, OpenConflict, RunInfo};
 use crate::rows::{decode, encode};
 use crate::shelf::{Log, Records, Shelf};
 
@@ -28,6 +30,8 @@ pub enum Record {
         exit: u8,
         /// Done on each side.
         counts: Pair<[u64; 6]>,
+        /// All is said about what was announced; else the next run finds out.
+        settled: bool,
     },
     /// A change that is about to be made.
     Ahead(Box<Ahead>),
@@ -39,6 +43,8 @@ pub enum Record {
     Recovered,
     /// The attributes that the run carries: who takes it back sets these and no others.
     Carries(Classes),
+    /// A conflict that waits no longer for what the run did, and the run that had found it.
+    Resolved(Box<(Conflict, String)>),
 }
 
 /// A change that is about to be made.
@@ -135,6 +141,12 @@ impl Journal {
         self.put(&Record::Stands(Box::new(stands)))
     }
 
+    /// Says which conflict the run has settled.
+    pub fn resolved(&mut self, open: &OpenConflict) -> Result<()> {
+        let resolved = (open.conflict.clone(), open.run.clone());
+        self.put(&Record::Resolved(Box::new(resolved)))
+    }
+
     /// All is said about what was announced.
     pub fn settle(&mut self) -> Result<()> {
         self.ahead = 0;
@@ -151,13 +163,11 @@ impl Journal {
 
     /// Ends the log. What came of announced changes and could not be said is for the next run to find out.
     pub fn end(&mut self, exit: Exit, counts: &Pair<Counts>) -> Result<()> {
-        if self.ahead > 0 {
-            return self.log.sync();
-        }
         let counts = Pair::each(|side| flat(&counts[side]));
         self.put(&Record::End {
             exit: exit.into(),
             counts,
+            settled: self.ahead == 0,
         })?;
         self.log.sync()
     }
@@ -251,7 +261,10 @@ impl Iterator for Reading {
 /// True when the log and the base say all there is to say of a run: it has ended, or a later one has looked after it.
 pub fn is_settled(shelf: &dyn Shelf, run: &str) -> Result<bool> {
     let last = shelf.last(run)?.and_then(|record| decode(&record).ok());
-    Ok(matches!(last, Some(Record::End { .. } | Record::Recovered)))
+    Ok(matches!(
+        last,
+        Some(Record::End { settled: true, .. } | Record::Recovered)
+    ))
 }
 
 /// True when a run has ended, or a later one has looked after it: its base was durable then.
@@ -288,6 +301,7 @@ fn info(shelf: &dyn Shelf, run: String) -> Result<RunInfo> {
             | Record::Stands(_)
             | Record::Settled
             | Record::Recovered
+            | Record::Resolved(_)
             | Record::Carries(_) => {}
         }
     }
@@ -305,8 +319,28 @@ fn copied(done: &Done) -> u64 {
     }
 }
 
-/// The change that takes `done` back, if it can be: expects what stands there since.
-pub fn reverse(done: &Done) -> Option<(Action, Change)> {
+/// The changes that take `done` back, in order, if they can be: the first expects what stands there since.
+pub fn reverse(done: &Done) -> Option<Vec<(Action, Change)>> {
+    let moved_over = matches!(
+        (done.action, &done.change.from),
+        (Action::Update, Some(From::Move(_)))
+    );
+    if !moved_over {
+        return Some(vec![reverse_one(done)?]);
+    }
+    // What was moved here goes back before what it displaced does.
+    let moved = Done {
+        action: Action::Move,
+        ..done.clone()
+    };
+    let removed = Done {
+        action: Action::Remove,
+        ..done.clone()
+    };
+    Some(vec![reverse_one(&moved)?, reverse_one(&removed)?])
+}
+
+fn reverse_one(done: &Done) -> Option<(Action, Change)> {
     let back = |run: &TrashRef| Some(From::Trash(run.clone()));
     let old = done.change.old.clone();
     let change = match done.action {

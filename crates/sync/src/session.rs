@@ -13,6 +13,7 @@ use syncline_replica::Replica;
 use syncline_store::Table;
 
 use crate::api::{Env, Event, Monitor, OpenConflict, Options, Report, RunInfo, Stop};
+use crate::conflicts::Looked;
 use crate::journal;
 use crate::planning::Planner;
 use crate::rows::Base;
@@ -125,7 +126,9 @@ impl Session {
         tell(&planned.draft, monitor)?;
         let work = Work::of(planned.draft, planned.trust, &self.base)?;
         if options.dry_run {
-            return self.show(&begun, work, &verdict, options, monitor);
+            let looked = Looked::at(&options.only);
+            let conflicts = self.base.would_wait(&work.conflicts, &looked)?;
+            return self.show(&begun, work, conflicts, &verdict, options, monitor);
         }
         self.carry_out(what, &begun, work, &verdict, &before, options, monitor, stop)
             .await

@@ -27,7 +27,7 @@ pub async fn init(
     stop: &Stop,
 ) -> Result<Done> {
     kept.name_trash(world)?;
-    let cloning = first.is_some();
+    let (cloning, mode) = (first.is_some(), kept.mode.clone());
     let root = Root::look(&world.files, dir)?;
     let looked = world.look_with(&root, place)?;
     let mut repository = Repository {
@@ -51,12 +51,18 @@ pub async fn init(
         ));
     }
     found(world, &looked, &root, cloning, face).await?;
-    if first.as_ref().is_none_or(|once| !once.dry_run) {
-        if !root.there {
-            world.files.make_last(&root.path, 0o777 & !world.umask)?;
-        }
-        repository.save(&world.files)?;
+    if first.as_ref().is_some_and(|once| once.dry_run) {
+        return Err(Fault::new(
+            Kind::Invalid,
+            "a clone cannot be shown: there is no repository yet",
+            shown(root.path.as_os_str()),
+        )
+        .hint("make one and look: syncline init PLACE DIR, then syncline -C DIR pull --dry-run"));
     }
+    if !root.there {
+        world.files.make_last(&root.path, 0o777 & !world.umask)?;
+    }
+    repository.save(&world.files)?;
     let (dir, place) = (shown(repository.dir.as_os_str()), looked.places.right.label());
     let Some(once) = first else {
         face.item(&Item::Note(&format!(
@@ -65,16 +71,12 @@ pub async fn init(
         return Ok(Done::well());
     };
     face.item(&Item::Note(&format!("{dir} is bound to {place}")));
-    if once.dry_run && !root.there {
-        return Err(Fault::new(
-            Kind::Invalid,
-            "a clone into a directory that is not there has nothing to show",
-            dir,
-        )
-        .hint("make the directory first, or leave --dry-run out"));
-    }
+    let typed = Kept {
+        mode,
+        ..Kept::default()
+    };
     let meant = world.meant(&Which::At(repository.dir), face)?;
-    Ok(run::within(world, meant, "pull", Kept::default(), once, face, stop).await?)
+    Ok(run::within(world, meant, "pull", typed, once, face, stop).await?)
 }
 
 /// `init` in a directory that is a repository already: the same place takes new options, another one is refused.

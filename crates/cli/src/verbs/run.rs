@@ -1,13 +1,13 @@
 //! `sync`, `push`, `pull` and `status`: one run of the merge.
 
-use syncline_model::{Pair, Result, Side};
+use syncline_model::{Mode, Pair, Result, Side};
 use syncline_sync::{Exit, Stop};
 
 use super::{Done, Open, Show, open, plans, stopped};
 use crate::intent::{Once, Run};
 use crate::kept::Kept;
 use crate::open::{How, Shut, World};
-use crate::render::{Ending, Face};
+use crate::render::{Ending, Face, Item};
 use crate::which::Meant;
 
 /// One run of the merge.
@@ -48,8 +48,10 @@ pub async fn within(
         look_only: once.dry_run || once.plan.is_some(),
         ..How::default()
     };
+    // A mirror or a copy that is asked for with `pull` comes from the place; one that the repository keeps goes to it.
+    let from_place = what == "pull" && typed.mode.is_some();
     let open = open(world, meant, typed, how, face).await?;
-    let done = begun(world, &open, what, once, face, stop).await;
+    let done = begun(world, &open, what, from_place, once, face, stop).await;
     if done
         .as_ref()
         .is_ok_and(|done| done.ending.dry_run && done.show == Show::Summary)
@@ -64,6 +66,7 @@ async fn begun(
     world: &World,
     open: &Open,
     what: &'static str,
+    from_place: bool,
     once: Once,
     face: &dyn Face,
     stop: &Stop,
@@ -75,9 +78,13 @@ async fn begun(
         "pull" => Pair::new(true, false),
         _ => options.writes,
     };
-    // A mirror or a copy that is pulled comes from the place.
-    if what == "pull" {
+    if from_place {
         options.leader = Side::Right;
+    } else if what == "pull" && options.mode != Mode::TwoWay {
+        face.item(&Item::Note(
+            "this repository is kept as the source of its place, so nothing comes from there; to take the place as it stands: \
+             syncline pull --mode mirror",
+        ));
     }
     if let Some(file) = &once.plan {
         // A plan names both roots, so what was made for it stays.

@@ -1,5 +1,5 @@
 //! Attributes merged one by one, each extended attribute by its name, each by the three-way rule; where both sides changed one, or no base knows
-//! it, the greater value wins, and one that is there wins over none.
+//! it, the greater value wins, and one that is there wins over none. Of permissions what only one side grants to others is granted to nobody.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,11 @@ pub(super) fn merge(rule: &Rule, base: Pair<Option<&Meta>>, left: &Meta, right: 
     let base = Pair::each(of);
     let now = Pair::new(mask(rule, left), mask(rule, right));
     let mut tied = false;
-    let mode = attr(&base, &now, |meta| meta.mode, |a, b| a == b, &mut tied);
-    let owner = attr(&base, &now, |meta| meta.owner, |a, b| a == b, &mut tied);
+    let equal = |a: &u32, b: &u32| a == b;
+    let mode = attr(&base, &now, |meta| meta.mode, equal, narrower, &mut tied);
+    let owner = attr(&base, &now, |meta| meta.owner, |a, b| a == b, Ord::max, &mut tied);
     let same = |a: &Time, b: &Time| same_time(rule, *a, *b);
-    let mtime = attr(&base, &now, |meta| meta.mtime, same, &mut false);
+    let mtime = attr(&base, &now, |meta| meta.mtime, same, Ord::max, &mut false);
     let mut xattrs = xattrs(&base, &now, &mut tied);
     let wanted = Pair::each(|side| Meta {
         mode: mode[side],
@@ -34,25 +35,32 @@ pub(super) fn merge(rule: &Rule, base: Pair<Option<&Meta>>, left: &Meta, right: 
     Merged { wanted, tied }
 }
 
-fn attr<T: Ord + Copy>(
+fn attr<T: Copy>(
     base: &Pair<Option<Meta>>,
     now: &Pair<Meta>,
     pick: fn(&Meta) -> Option<T>,
     same: impl Fn(&T, &T) -> bool,
+    of_both: impl Fn(T, T) -> T,
     tied: &mut bool,
 ) -> Pair<Option<T>> {
     let (Some(left), Some(right)) = (pick(&now.left), pick(&now.right)) else {
         return Pair::new(pick(&now.left), pick(&now.right));
     };
     let based = Pair::each(|side| base[side].as_ref().and_then(pick));
-    let merged = three_way(based, Pair::new(left, right), same, tied);
+    let merged = three_way(based, Pair::new(left, right), same, of_both, tied);
     Pair::new(Some(merged.left), Some(merged.right))
 }
 
-fn three_way<T: Ord + Copy>(
+/// What both modes grant, and what either grants to the owner: a file that one side keeps private stays so.
+fn narrower(a: u32, b: u32) -> u32 {
+    (a & b) | ((a | b) & 0o700)
+}
+
+fn three_way<T: Copy>(
     base: Pair<Option<T>>,
     now: Pair<T>,
     same: impl Fn(&T, &T) -> bool,
+    of_both: impl Fn(T, T) -> T,
     tied: &mut bool,
 ) -> Pair<T> {
     if same(&now.left, &now.right) {
@@ -65,8 +73,8 @@ fn three_way<T: Ord + Copy>(
         (false, true) => Pair::new(now.right, now.right),
         (true, true) => {
             *tied = true;
-            let greater = now.left.max(now.right);
-            Pair::new(greater, greater)
+            let both = of_both(now.left, now.right);
+            Pair::new(both, both)
         }
     }
 }
@@ -94,7 +102,8 @@ fn xattrs(base: &Pair<Option<Meta>>, now: &Pair<Meta>, tied: &mut bool) -> Pair<
         let (l, r) = (value(left), value(right));
         let base = Pair::each(|side| base[side].map(value));
         let base = Pair::each(|side| base[side].as_ref().map(Option::as_deref));
-        let merged = three_way(base, Pair::new(l.as_deref(), r.as_deref()), |a, b| a == b, tied);
+        let now = Pair::new(l.as_deref(), r.as_deref());
+        let merged = three_way(base, now, |a, b| a == b, Ord::max, tied);
         for side in Side::BOTH {
             wanted[side].extend(merged[side].map(|value| (name.to_vec(), value.to_vec())));
         }

@@ -88,7 +88,9 @@ pub(super) async fn mark(shared: &Shared, wanted: &Marker) -> Result<()> {
             ),
             Some((_, Some(Told { marker: now, .. }))) => {
                 let what = format!("is marked as replica {} and not {}", now.id, wanted.id);
-                return Err(Fault::new(Kind::Changed, what, shared.store.label()));
+                return Err(Fault::new(Kind::Changed, what, shared.store.label()).hint(
+                    "somebody else began with this place at the same moment: run again, and both are joined",
+                ));
             }
         };
         if devices.len() < DEVICES {

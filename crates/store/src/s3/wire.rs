@@ -113,6 +113,11 @@ impl Wire {
     /// Sends one request and returns the head of the reply.
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>> {
         let moved = Arc::new(AtomicU64::new(0));
+        let server = request
+            .uri()
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let request = request.map(|left| Sending {
             left,
             moved: Arc::clone(&moved),
@@ -123,7 +128,7 @@ impl Wire {
         reply.map_err(|error| {
             let text = chain(&error);
             let trust = text.contains("certificate");
-            let fault = Fault::new(Kind::Offline, format!("no reply: {text}"), "")
+            let fault = Fault::new(Kind::Offline, format!("no reply from {server}: {text}"), "")
                 .retry(!trust)
                 .because(error);
             if trust {
@@ -131,7 +136,7 @@ impl Wire {
                     "the server's certificate is not trusted: check the endpoint, the clock, SSL_CERT_FILE",
                 )
             } else {
-                fault
+                fault.hint("check the endpoint and the network; run again once it answers")
             }
         })
     }

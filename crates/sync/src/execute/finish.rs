@@ -102,7 +102,11 @@ impl Execution<'_> {
             self.failed.put(finished.job.item.slot.as_bytes(), &())?;
             self.staying.insert((step.side, step.change.path.clone()));
             let what = "it was changed since it was looked at: it was moved, and stays as it is";
-            self.problem(step, &Fault::new(Kind::Changed, what, &step.change.path));
+            self.problem(
+                step.side,
+                step,
+                &Fault::new(Kind::Changed, what, &step.change.path),
+            );
         }
         let Finished { job, came, .. } = finished;
         let Came { applied, staged, .. } = came;

@@ -72,7 +72,11 @@ async fn bring(hands: &Arc<Hands>, job: &mut Job) -> Result<()> {
     let edit = edit_of(hands, step.side)?;
     let replica = &hands.sides[source.side];
     let new = &with_attributes(&**replica, source, new).await?;
-    let inner = replica.read(&source.path, &source.seen, 0).await?;
+    let read = replica.read(&source.path, &source.seen, 0).await;
+    if read.is_err() {
+        job.failed_on = Some(source.side);
+    }
+    let inner = read?;
     let body = Box::new(Counted {
         inner,
         hands: hands.clone(),

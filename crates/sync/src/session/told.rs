@@ -8,7 +8,6 @@ use super::{Begun, Session};
 use syncline_replica::Durability;
 
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report};
-use crate::conflicts::Looked;
 use crate::execute::{Gate, Waiting, not_writable};
 use crate::plan::{Draft, Item, Phase, Plan, copied};
 
@@ -102,26 +101,23 @@ impl Session {
         }
     }
 
-    /// Says what would be done, and what waits.
+    /// Says what would be done, and what waits; so many conflicts would be left.
     pub(crate) fn show(
         &self,
         begun: &Begun,
         work: Work,
+        conflicts: u64,
         verdict: &Verdict,
         options: &Options,
         monitor: &dyn Monitor,
     ) -> Result<Report> {
         let Work {
-            mut plan,
-            conflicts,
-            problems,
-            ..
+            mut plan, problems, ..
         } = work;
         let mut preview = Preview::of(verdict, options, monitor, &plan);
         while let Some((phase, item)) = plan.next()? {
             preview.waits(phase, &item);
         }
-        let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;
         Ok(self.would_do(begun, preview, conflicts, problems, verdict))
     }
 
@@ -245,7 +241,7 @@ pub(crate) fn tell(draft: &Draft<'_>, monitor: &dyn Monitor) -> Result<()> {
         let first: Vec<_> = first.iter().map(ToString::to_string).collect();
         let more = if *count > first.len() as u64 { ", ..." } else { "" };
         monitor.event(Event::Note(&format!(
-            "{count} with other attributes on both sides, of which the greater were taken: {}{more}",
+            "{count} with other attributes on both sides, of which the greater, and the narrower permissions, were taken: {}{more}",
             first.join(", ")
         )));
     }

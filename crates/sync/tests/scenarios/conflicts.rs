@@ -252,6 +252,44 @@ fn of_two_conflicts_about_one_file_the_last_decides_and_both_copies_are_listed()
 }
 
 #[test]
+fn a_resolve_that_is_taken_back_leaves_both_versions_and_the_conflict() {
+    for side in Side::BOTH {
+        let world = conflicting();
+        world.sync();
+        let before = (world.left.names(), world.left.read("d/file.txt"));
+        assert_eq!(resolve(&world, None, Keep::Side(side)).exit(), 0);
+        assert_eq!(world.left.names().len(), 3);
+        let undone = world.undo(None);
+        assert_eq!(undone.exit(), 0, "{side:?}: {undone:?}");
+        assert_eq!(
+            (world.left.names(), world.left.read("d/file.txt")),
+            before,
+            "{side:?}"
+        );
+        for tree in [&world.left, &world.right] {
+            for text in ["by left, longer", "by right"] {
+                assert_eq!(tree.names_of(text.as_bytes()).len(), 1, "{side:?}: {text}");
+            }
+        }
+        assert_eq!(world.session.conflicts().count(), 1, "{side:?}");
+        assert_eq!(world.sync().exit(), 1);
+        assert_eq!(resolve(&world, None, Keep::Side(side)).exit(), 0);
+        world.assert_settled();
+        assert_eq!(world.sync().exit(), 0);
+    }
+}
+
+#[test]
+fn a_run_that_is_taken_back_leaves_no_conflict_to_be_resolved() {
+    let world = conflicting();
+    world.sync();
+    assert_eq!(world.undo(None).exit(), 0);
+    assert_eq!(world.session.conflicts().count(), 0);
+    assert_eq!(world.sync().exit(), 1);
+    assert_eq!(world.session.conflicts().count(), 1);
+}
+
+#[test]
 fn a_conflict_whose_copy_was_removed_by_hand_is_no_longer_open() {
     let world = conflicting();
     world.sync();

@@ -352,3 +352,29 @@ fn s16_access_control_lists_travel_with_files_and_directories() {
     let ran = world.run(&options);
     assert_eq!(ran.steps(), Vec::<String>::new());
 }
+
+/// Two modes that nobody agreed on: neither side's others may read what the other side keeps to its owner.
+#[test]
+fn s16_a_file_that_is_private_on_one_side_stays_private() {
+    let cases = [
+        (0o600, 0o644, 0o600),
+        (0o755, 0o644, 0o744),
+        (0o4711, 0o700, 0o700),
+    ];
+    for (left, right, both) in cases {
+        let world = World::new();
+        for (tree, mode) in [(&world.left, left), (&world.right, right)] {
+            tree.write("f", "the same");
+            tree.chmod("f", mode);
+        }
+        assert_eq!(world.sync().exit(), 0);
+        for tree in [&world.left, &world.right] {
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &std::fs::metadata(tree.at("f")).unwrap().permissions(),
+            );
+            assert_eq!(mode & 0o7777, both, "{left:o} and {right:o}");
+        }
+        assert_eq!(world.sync().exit(), 0);
+        world.assert_settled();
+    }
+}
