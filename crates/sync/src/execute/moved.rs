@@ -113,7 +113,12 @@ impl Execution<'_> {
         if self.union {
             return Ok(false);
         }
-        let row = self.base.row(&job.item.slot)?;
+        // What is displaced may be of another kind.
+        let displaced = change
+            .old
+            .as_ref()
+            .map(|old| Slot::of(&change.path, old.entry.is_dir()));
+        let row = self.base.row(displaced.as_ref().unwrap_or(&job.item.slot))?;
         let known = row.as_ref().and_then(|row| row[*side].as_ref());
         Ok(match (known, &change.old) {
             (None, None) => true,
