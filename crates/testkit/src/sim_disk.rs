@@ -315,7 +315,19 @@ impl SimDisk {
     /// The power goes. Durable state stays, and of what was not synced what chance (by `seed`) let through: whole
     /// changes of names, each file's bytes block by block, attributes. All handles are dead afterwards.
     pub fn crash(&self, seed: u64) -> Lost {
-        let lost = self.shared.world().crash(&SeededDice::new(seed));
+        let dice = SeededDice::new(seed);
+        // Mostly, much survives; now and then nothing or all does.
+        let luck = dice.below(101);
+        self.crashed(luck, &dice)
+    }
+
+    /// The power goes, and with it every change of names that was not synced.
+    pub fn crash_forgetting(&self, seed: u64) -> Lost {
+        self.crashed(0, &SeededDice::new(seed))
+    }
+
+    fn crashed(&self, luck: u64, dice: &SeededDice) -> Lost {
+        let lost = self.shared.world().crash(luck, dice);
         let mut judge = self.shared.judge();
         judge.kill_at = None;
         judge.counts.crashes += 1;

@@ -81,7 +81,7 @@ const BUGS: &[(&str, &str, Finder)] = &[
     (
         "base-before-flush",
         "rows reach the base before what they say is flushed",
-        Test("syncline-sync", "simulation", "s23_any_moment"),
+        Test("syncline-sync", "simulation", "s23_the_power_cut"),
     ),
     (
         "failed-sync-tried-again",

@@ -108,6 +108,21 @@ fn s23_any_moment_of_any_run_may_be_its_last() {
     }
 }
 
+#[test]
+fn s23_the_power_cut_at_any_flush_loses_nothing() {
+    let [cuts, lost] = over(0..seeds(SEEDS).max(SEEDS) / 50, |seed| {
+        let mut count = [0, 0];
+        for at in 0.. {
+            let lost = World::cut_at_flush(seed, at).map_err(|why| format!("at flush {at}: {why}"))?;
+            let Some(lost) = lost else { break };
+            count = [count[0] + 1, count[1] + lost];
+        }
+        Ok(count)
+    });
+    println!("the power was cut at {cuts} flushes and took {lost} names");
+    assert!(cuts > 500 && lost > 500 || few(), "nothing was proved");
+}
+
 /// Kills a run at each of its changes in each of these worlds and takes it back. How often, and how many steps.
 fn killed_and_taken_back(taken_back: impl Fn(u64, u64) -> Result<Option<u64>, String>) -> (u64, u64) {
     let (mut kills, mut steps) = (0, 0);

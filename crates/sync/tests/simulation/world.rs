@@ -359,10 +359,15 @@ impl World {
         let early = dice.chance(30);
         let left = AtomicI64::new(1 + dice.below(3) as i64);
         let flushes = AtomicI64::new(at_flush.map_or(-1, |at| at as i64));
+        let logged = AtomicBool::new(false);
         self.disk.before_call(move |call| {
             user.go_on(false);
             let flush = call.verb.starts_with("sync_") && opened.load(Ordering::Relaxed);
-            if flush && flushes.fetch_sub(1, Ordering::Relaxed) == 0 {
+            // Before its log stands a run has made nothing but its markers.
+            if flush && call.path.starts_with(b"state/runs/") {
+                logged.store(true, Ordering::Relaxed);
+            }
+            if flush && logged.load(Ordering::Relaxed) && flushes.fetch_sub(1, Ordering::Relaxed) == 0 {
                 return Action::CrashHere;
             }
             if meddling && dice.below(60) == 0 && !call.path.starts_with(b"state") {
@@ -408,7 +413,7 @@ impl World {
         let options = self.some_options();
         let (kill, faults, meddling) = (self.dice.chance(35), self.dice.chance(25), self.dice.chance(25));
         // At a flush it shows what was done too early.
-        let at_flush = (kill && self.dice.chance(40)).then(|| self.dice.below(16));
+        let at_flush = (kill && self.dice.chance(40)).then(|| self.dice.below(12));
         if at_flush.is_some() {
             // The hook does it.
         } else if kill && self.dice.chance(80) {

@@ -386,12 +386,10 @@ impl World {
         }
     }
 
-    /// The power goes: back to what is durable plus what chance let through.
-    pub fn crash(&mut self, dice: &SeededDice) -> Lost {
+    /// The power goes: back to what is durable plus what chance let through, of changes of names `luck` in a hundred.
+    pub fn crash(&mut self, luck: u64, dice: &SeededDice) -> Lost {
         let mut lost = Lost::default();
         let mut dropped: Vec<NameOp> = Vec::new();
-        // Mostly, much survives; now and then nothing or all does.
-        let luck = dice.below(101);
         for op in std::mem::take(&mut self.pending) {
             let torn = |earlier: &NameOp| op.needs(earlier) || op.lies_in(earlier);
             if dice.chance(luck) && !dropped.iter().any(torn) {

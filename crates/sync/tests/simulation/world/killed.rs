@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use syncline_model::{Result, Side};
+use syncline_replica::Durability;
 use syncline_sync::{MaxDelete, Options, Stop};
 use syncline_testkit::env::LocalSpawn;
+use syncline_testkit::sim_disk::Action;
 
 use super::{Env, What, World, compare};
 use crate::user::content;
@@ -52,6 +54,42 @@ impl World {
             .map_err(|fault| format!("the first run failed: {fault:?}"))?;
         world.edits(8);
         world.killed_and_undone(at, &options)
+    }
+
+    /// Two edited trees, agreed on and edited again; at flush `at` of the run that brings them together the power goes. It takes all names that
+    /// are not flushed and none of the rows: whatever they say too early is believed. How many names it took; `None`: the run ended before.
+    pub fn cut_at_flush(seed: u64, at: u64) -> Result<Option<u64>, String> {
+        let mut world = Self::new(seed);
+        let durability = [Durability::Batch, Durability::Batch, Durability::File][(seed % 3) as usize];
+        let options = Options {
+            max_delete: MaxDelete::None,
+            durability,
+            ..Options::default()
+        };
+        world.edits(14);
+        world
+            .process("sync", &options)
+            .map_err(|fault| format!("the first run failed: {fault:?}"))?;
+        world.edits(8);
+        let (user, flushes) = (world.user.clone(), AtomicU64::new(at));
+        world.disk.before_call(move |call| {
+            user.go_on(false);
+            let dies = call.verb.starts_with("sync_") && flushes.fetch_sub(1, Ordering::Relaxed) == 0;
+            if dies { Action::CrashHere } else { Action::Go }
+        });
+        let _ = world.process("sync", &options);
+        world.disk.no_hook();
+        if !world.disk.is_killed() {
+            return Ok(None);
+        }
+        let lost = world.disk.crash_forgetting(seed);
+        world.table.crash_keeping(usize::MAX);
+        let lived = world.whole().and_then(|()| world.settle());
+        let lived = lived.and_then(|()| world.nothing_lost());
+        match lived {
+            Ok(()) => Ok(Some(lost.names)),
+            Err(why) => Err(format!("{why}\n{}", world.story().join("\n"))),
+        }
     }
 
     /// Directories passed their names on, changed names and moved into each other; the run that follows is killed at its change `at` and taken
