@@ -115,7 +115,7 @@ impl Session {
         let mut left = Some(HashSet::new());
         for side in Side::BOTH {
             let retained = if self.sides[side].profile().read_only {
-                None
+                Some(self.lasting(side).await?)
             } else {
                 match self.retain_on(side, own, monitor).await {
                     // A place that takes nothing more keeps its trash until the next run.
@@ -169,6 +169,15 @@ impl Session {
         }
         self.base.weigh_trash(side, run, bytes)?;
         Ok(bytes)
+    }
+
+    /// The runs of which a side that is only read holds trash: it stays there, whatever its age.
+    async fn lasting(&self, side: Side) -> Result<Vec<String>> {
+        match self.sides[side].trash().await {
+            // What we may not even list we did not put there, or can never bring back.
+            Err(fault) if fault.is(Kind::Denied) => Ok(Vec::new()),
+            runs => Ok(runs?.into_iter().map(|kept| kept.run).collect()),
+        }
     }
 
     /// Whatever session a run belongs to, its trash lies in the same root and counts. The run `own`, which ends now, is the newest. The

@@ -1,5 +1,7 @@
 //! A side that takes nothing more while a run is under way: what still goes on, what is said, and what the next run does.
 
+use std::time::Duration;
+
 use syncline_model::{Kind, Side};
 use syncline_store::Disk;
 use syncline_sync::{Event, Options};
@@ -138,4 +140,30 @@ fn s26_a_side_that_may_only_be_read_all_at_once_is_said_once() {
     world.sync(0);
     assert_eq!(world.look(Side::Left), world.look(Side::Right));
     world.assert_settled();
+}
+
+/// A side that is only read keeps what lies in its trash, and of all other runs the logs go as they do elsewhere.
+#[test]
+fn s19_logs_of_a_session_with_a_side_that_is_only_read_end_too() {
+    let mut world = World::new(Folding::default(), Folding::default());
+    world.write(Side::Left, "x", "1");
+    world.sync(0);
+    world.write(Side::Right, "x", "2");
+    world.sync(0);
+    let displaced_there = world.logs().pop().unwrap();
+    let left = world.raw(Side::Left);
+    let only_read = |is: bool| left.alter(&left.top(), |fs| fs.read_only = is);
+    only_read(true);
+    world.reopen();
+    for text in ["3", "4", "5", "6"] {
+        world.pass(Duration::from_secs(40 * 24 * 60 * 60));
+        only_read(false);
+        world.write(Side::Left, "x", text);
+        only_read(true);
+        world.sync(0);
+        world.assert_looks(Side::Right, &[("x", text)]);
+    }
+    let logs = world.logs();
+    assert_eq!(logs.len(), 3, "{logs:?}");
+    assert_eq!(logs[0], displaced_there);
 }

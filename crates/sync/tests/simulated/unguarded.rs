@@ -24,7 +24,7 @@ impl Monitor for Silent {
 
 /// A person with a disk and a session of their own over the one bucket.
 pub struct Person {
-    disk: SimDisk,
+    pub disk: SimDisk,
     pub session: Session,
     clock: FakeClock,
 }
@@ -112,7 +112,7 @@ impl Person {
         raw.remove(&raw.top(), name.as_bytes(), false).unwrap();
     }
 
-    fn rename(&self, from: &str, to: &str) {
+    pub fn rename(&self, from: &str, to: &str) {
         let raw = self.disk.raw();
         let top = raw.top();
         raw.place((&top, from.as_bytes()), (&top, to.as_bytes()), Place::New)

@@ -47,9 +47,43 @@ impl Monitor for Watch<'_> {
 
 pub struct World {
     pub disks: Pair<SimDisk>,
+    state: SimDisk,
+    table: MemTable,
     session: Session,
     runtime: tokio::runtime::Runtime,
     clock: FakeClock,
+}
+
+fn opened(
+    disks: &Pair<SimDisk>,
+    state: &SimDisk,
+    table: &MemTable,
+    runtime: &tokio::runtime::Runtime,
+    clock: &FakeClock,
+) -> Session {
+    let _within = runtime.enter();
+    let env = Env {
+        clock: Arc::new(clock.clone()),
+        dice: Arc::new(SeededDice::new(7)),
+        spawn: Arc::new(LocalSpawn::new()),
+    };
+    let replica = |side: Side| -> Arc<dyn Replica> {
+        let options = LocalOptions {
+            label: format!("the {} place", side.name()),
+            host: format!("{}-host", side.name()),
+            threads: 0,
+            clock: env.clock.clone(),
+            spawn: env.spawn.clone(),
+            pid: 1,
+            umask: 0o022,
+            set_ids: false,
+        };
+        let disk = Arc::new(disks[side].clone());
+        Arc::new(LocalReplica::open(disk, Path::new("/"), options).unwrap())
+    };
+    let sides = Pair::each(replica);
+    let shelf = Arc::new(DiskShelf::new(Arc::new(state.clone()), state.top()).unwrap());
+    Session::over(sides, Arc::new(table.clone()), shelf, env).unwrap()
 }
 
 impl World {
@@ -71,35 +105,12 @@ impl World {
         };
         let disks = Pair::new(machine(Side::Left, left), machine(Side::Right, right));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let clock = FakeClock::new(1_700_000_000);
-        let env = {
-            let _within = runtime.enter();
-            Env {
-                clock: Arc::new(clock.clone()),
-                dice: Arc::new(SeededDice::new(7)),
-                spawn: Arc::new(LocalSpawn::new()),
-            }
-        };
-        let replica = |side: Side| -> Arc<dyn Replica> {
-            let options = LocalOptions {
-                label: format!("the {} place", side.name()),
-                host: format!("{}-host", side.name()),
-                threads: 0,
-                clock: env.clock.clone(),
-                spawn: env.spawn.clone(),
-                pid: 1,
-                umask: 0o022,
-                set_ids: false,
-            };
-            let disk = Arc::new(disks[side].clone());
-            Arc::new(LocalReplica::open(disk, Path::new("/"), options).unwrap())
-        };
-        let sides = Pair::each(replica);
-        let top = state.top();
-        let shelf = Arc::new(DiskShelf::new(Arc::new(state), top).unwrap());
-        let session = Session::over(sides, Arc::new(MemTable::new()), shelf, env).unwrap();
+        let (clock, table) = (FakeClock::new(1_700_000_000), MemTable::new());
+        let session = opened(&disks, &state, &table, &runtime, &clock);
         let world = Self {
             disks,
+            state,
+            table,
             session,
             runtime,
             clock,
@@ -111,6 +122,17 @@ impl World {
             }
         }
         world
+    }
+
+    /// The session is opened anew, by a process that finds out again what each place can do.
+    pub fn reopen(&mut self) {
+        self.session = opened(&self.disks, &self.state, &self.table, &self.runtime, &self.clock);
+    }
+
+    /// The runs that have a log, oldest first.
+    pub fn logs(&self) -> Vec<String> {
+        let log = self.runtime.block_on(self.session.log()).unwrap();
+        log.into_iter().map(|run| run.run).collect()
     }
 
     /// The user's own access to a machine's disk.
