@@ -15,7 +15,7 @@ use super::blobs::{self, INTENTS, copy, list_all, read_whole, write_whole};
 use super::edit::{BucketEdit, carry_over};
 use super::metadata::{self, Metadata};
 use super::row::Row;
-use super::{Shared, lock, put};
+use super::{Shared, announced, lock};
 use crate::seam::Applied;
 
 /// Objects on one list.
@@ -144,7 +144,7 @@ async fn move_listed(edit: &BucketEdit, intent: &Intent, rows: Vec<Option<Row>>,
     for ((rest, _), row) in intent.objects.iter().zip(&rows) {
         let to = escape::decode(&format!("{}{rest}", intent.to)).ok();
         if let Some((to, row)) = to.zip(row.as_ref()) {
-            links |= put::announce(shared, &to, &row.entry, row.md5)?.is_some();
+            links |= announced::announce(shared, &to, &row.entry, row.md5)?.is_some();
         }
     }
     if links {
@@ -316,7 +316,7 @@ async fn finish_one(shared: &Shared, intent: &Intent, rest: &str, tag: &Tag) -> 
     let slot = path(&from).map(|path| Slot::of(&path, false));
     let row = row_of(shared, slot.as_ref(), &source).await?;
     if let Some((to, row)) = path(&to).zip(row.as_ref())
-        && let Some(slot) = put::announce(shared, &to, &row.entry, row.md5)?
+        && let Some(slot) = announced::announce(shared, &to, &row.entry, row.md5)?
     {
         shared.tables.flush_row(&slot).await?;
     }

@@ -7,6 +7,7 @@
 //! listing tells: size, tag and, where the tag is one, the MD5.
 
 mod accounts;
+mod announced;
 mod blobs;
 mod body;
 mod dirs;

@@ -13,8 +13,8 @@ use syncline_store::{Blob, Cond, Draft, Key};
 
 use super::blobs::{self, STAGE, copy, write_whole};
 use super::edit::{BucketEdit, beside, carry_over};
-use super::row::{Row, group, set_group};
-use super::{Shared, kept, lock, metadata, trash, uploads};
+use super::row::{group, set_group};
+use super::{Shared, announced, kept, lock, metadata, trash, uploads};
 use crate::seam::{Applied, Body, Staged};
 
 /// Files up to this size are read whole before anything is sent, so that their digest goes beside them.
@@ -199,7 +199,7 @@ pub(super) async fn publish(
     };
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
     if let Drafted::Whole(bytes) = &drafted {
-        announced(edit, path, &entry, bytes).await?;
+        announced::durably(edit, path, &entry, bytes).await?;
     }
     let sent = send(edit, &key, drafted, cond, &entry).await;
     let blob = match sent {
@@ -235,41 +235,6 @@ fn stand_in(entry: &Entry) -> Bytes {
     match entry {
         Entry::Link(_, target) => Bytes::copy_from_slice(target),
         _ => Bytes::new(),
-    }
-}
-
-/// Notes the row of a link or special file before its object comes to stand at `path`, where the store's tags allow: once that is flushed,
-/// nobody takes the object for a file. Returns the slot of what is to be flushed.
-pub(super) fn announce(
-    shared: &Shared,
-    path: &RelPath,
-    entry: &Entry,
-    md5: Option<[u8; 16]>,
-) -> Result<Option<Slot>> {
-    if entry.is_file() || md5.is_none() || !shared.store.caps().tag_is_md5 {
-        return Ok(None);
-    }
-    let row = Row {
-        slot: Slot::of(path, false),
-        entry: entry.clone(),
-        tag: Tag::None,
-        md5,
-        generation: shared.generation(),
-        names: None,
-    };
-    shared.tables.put(&row.slot, Some(&row))?;
-    Ok(Some(row.slot))
-}
-
-/// Returns when the row of what `bytes` will stand for is in a table.
-async fn announced(edit: &BucketEdit, path: &RelPath, entry: &Entry, bytes: &Bytes) -> Result<()> {
-    if entry.is_file() {
-        return Ok(());
-    }
-    let md5 = Some(Md5::digest(bytes).into());
-    match announce(&edit.shared, path, entry, md5)? {
-        Some(slot) => edit.shared.tables.flush_row(&slot).await,
-        None => Ok(()),
     }
 }
 
@@ -360,7 +325,7 @@ pub(super) async fn transfer(
         known => set_group(&mut entry, known),
     }
     let (cond, was, trashed) = edit.clear_way(change, &key).await?;
-    announced(edit, &change.path, &entry, &stand_in(&entry)).await?;
+    announced::durably(edit, &change.path, &entry, &stand_in(&entry)).await?;
     let written = copy(&*shared.store, &source, &found.tag, &key, cond, kept).await;
     let blob = match written {
         Ok(blob) => blob,

@@ -22,7 +22,7 @@ use super::overlay::Listed as Judged;
 use super::pile::{Item, Items, Pile};
 use super::row::{Row, set_group};
 use super::tables::{RowStream, choose};
-use super::{Shared, lock};
+use super::{Shared, announced, lock};
 use crate::seam::Walk;
 
 const BATCH: usize = 1000;
@@ -33,6 +33,7 @@ const LOOKS: usize = 32;
 pub(super) async fn scan(shared: &Arc<Shared>, scope: &Scope) -> Result<ScanWalk> {
     lock(&shared.overlay).expire(shared.options.clock.elapsed());
     *lock(&shared.trash_runs) = None;
+    announced::withdraw(shared).await?;
     let mut pile = Pile::new(shared)?;
     let mut shown = BTreeSet::new();
     if scope.only.is_empty() {

@@ -4,7 +4,8 @@
 //! Invariant: a row of ours is in the state table before the call that made it returns, and leaves it only when the table object that
 //! holds it is written; so a killed run loses none on this device.
 //!
-//! State rows: `i/KEY` tag and bounds of a table, `t/KEY` its bytes, `p/SLOT` a row of ours that is not yet in a table (empty: dropped).
+//! State rows: `i/KEY` tag and bounds of a table, `t/KEY` its bytes, `p/SLOT` a row of ours that is not yet in a table (empty: dropped), `a/SLOT`
+//! says that our row is of something that has not come yet.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -335,12 +336,43 @@ impl Tables {
 
     /// Remembers what now stands at a slot of ours; `None` drops the row.
     pub fn put(&self, slot: &Slot, row: Option<&Row>) -> Result<()> {
+        let came = row.is_none_or(|row| !row.entry.is_file());
+        let mark = came.then(|| (state_key(b'a', slot.as_bytes()), None));
+        self.put_with(slot, row, mark)
+    }
+
+    /// Remembers what is about to come to a slot of ours.
+    pub fn announce(&self, row: &Row) -> Result<()> {
+        let mark = (state_key(b'a', row.slot.as_bytes()), Some(Vec::new()));
+        self.put_with(&row.slot, Some(row), Some(mark))
+    }
+
+    fn put_with(
+        &self,
+        slot: &Slot,
+        row: Option<&Row>,
+        mark: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<()> {
         let _putting = lock(&self.putting);
         let value = row.map_or_else(Vec::new, |row| self.written(row));
-        self.state
-            .write(vec![(state_key(b'p', slot.as_bytes()), Some(value))])?;
+        let put = (state_key(b'p', slot.as_bytes()), Some(value));
+        self.state.write([put].into_iter().chain(mark).collect())?;
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Slots of which something was announced, and nothing more is known.
+    pub fn announced(&self) -> impl Iterator<Item = Result<Slot>> + use<> {
+        let at = self.own.clone();
+        self.state.scan(b"a/", b"").map(move |row| {
+            let (key, _) = row?;
+            Slot::new(&key[2..]).map_err(|why| Fault::new(Kind::Corrupt, why.to_string(), &at))
+        })
+    }
+
+    /// What was announced at a slot has come, or is no longer what our row is of.
+    pub fn came(&self, slot: &Slot) -> Result<()> {
+        self.state.write(vec![(state_key(b'a', slot.as_bytes()), None)])
     }
 
     /// Number of rows that are not in a table yet, or a little more.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it stops")]
 
+mod announced;
 mod clocks;
 mod durable;
 mod names;
