@@ -265,7 +265,9 @@ impl Session {
         if options.dry_run {
             tell(&draft, monitor)?;
             let work = Work::of(draft, Trust::default(), &self.base)?;
-            return self.show(&begun, work, 0, &Verdict::Go, options, monitor);
+            return self
+                .show(&begun, work, 0, &Verdict::Go, options, monitor, None)
+                .await;
         }
         let mut execution = self
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)

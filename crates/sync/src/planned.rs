@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use syncline_model::guard::Verdict;
 use syncline_model::replica::Links;
-use syncline_model::{Fault, Kind, Pair, Problem, RelPath, Result, Settle, Side, Slot, Time, Trouble};
+use syncline_model::{Fault, Kind, Pair, RelPath, Result, Settle, Side, Slot, Time};
 
 use crate::api::{Event, Monitor, Options, Report, Stop};
 use crate::conflicts::{Looked, Met};
@@ -18,11 +18,11 @@ use crate::plan::{Plan, Tally, phase_of, spare};
 use crate::plan_file::{VERSION, bad_line, line, parse, part, path, text, to_part};
 use crate::planning::{Planned, Planner, classes, scope};
 use crate::rows::{decode, encode};
+use crate::session::Session;
 use crate::session::carried::Work;
 use crate::session::told::{Preview, tell, texts};
-use crate::session::{Begun, Session};
 use crate::shelf::Sort;
-use crate::showing::{Finds, Ground};
+use crate::showing::Ground;
 use crate::terms::Terms;
 use crate::trust::Trust;
 
@@ -215,54 +215,18 @@ impl Session {
             monitor.event(Event::Conflict(&conflict?));
         }
         if options.dry_run {
-            return self.show_planned(&begun, work, &verdict, options, monitor).await;
+            let ground = Some(Ground::default());
+            let looked = Looked::at(&options.only);
+            let conflicts = self.base.would_wait(&work.conflicts, &looked)?;
+            return self
+                .show(&begun, work, conflicts, &verdict, options, monitor, ground)
+                .await;
         }
         if options.accept.is_some() {
             self.base.drop_rows()?;
         }
         self.carry_out("apply", &begun, work, &verdict, &before, options, monitor, stop)
             .await
-    }
-
-    /// Says what would be done, and which steps would be refused: the places are looked at now.
-    async fn show_planned(
-        &self,
-        begun: &Begun,
-        work: Work,
-        verdict: &Verdict,
-        options: &Options,
-        monitor: &dyn Monitor,
-    ) -> Result<Report> {
-        let Work {
-            mut plan, conflicts, ..
-        } = work;
-        let mut preview = Preview::of(verdict, options, monitor, &plan);
-        let (mut ground, mut problems) = (Ground::default(), 0);
-        while let Some((phase, item)) = plan.next()? {
-            let finds = match &item.step {
-                Some(step) => ground.finds(self, step).await?,
-                None => Finds::Expected,
-            };
-            match (finds, &item.step) {
-                (Finds::Wanted, _) => continue,
-                (Finds::Other, Some(step)) => {
-                    let trouble =
-                        Trouble::new(Kind::Changed, "it was changed since: this step would be refused")
-                            .hint("the next run decides anew");
-                    monitor.event(Event::Problem(&Problem::new(
-                        step.change.path.clone(),
-                        Some(step.side),
-                        trouble,
-                    )));
-                    problems += 1;
-                }
-                _ => {
-                    preview.waits(phase, &item);
-                }
-            }
-        }
-        let conflicts = self.base.would_wait(&conflicts, &Looked::at(&options.only))?;
-        Ok(self.would_do(begun, preview, conflicts, problems, verdict))
     }
 
     /// Lets both sides take symlinks as they were taken when the plan was made: they learn it when they are looked at.

@@ -128,7 +128,9 @@ impl Session {
         if options.dry_run {
             let looked = Looked::at(&options.only);
             let conflicts = self.base.would_wait(&work.conflicts, &looked)?;
-            return self.show(&begun, work, conflicts, &verdict, options, monitor);
+            return self
+                .show(&begun, work, conflicts, &verdict, options, monitor, None)
+                .await;
         }
         self.carry_out(what, &begun, work, &verdict, &before, options, monitor, stop)
             .await

@@ -1,7 +1,7 @@
 //! What a person is told of a run: its plan, its limits, what it came to.
 
 use syncline_model::guard::{Reason, Verdict};
-use syncline_model::{Classes, Pair, RelPath, Result, Side};
+use syncline_model::{Classes, Kind, Pair, Problem, RelPath, Result, Side, Trouble};
 
 use super::carried::Work;
 use super::{Begun, Session};
@@ -10,6 +10,7 @@ use syncline_replica::Durability;
 use crate::api::{Counts, Event, Exit, Monitor, Options, Report};
 use crate::execute::{Gate, Waiting, not_writable};
 use crate::plan::{Draft, Item, Phase, Plan, copied};
+use crate::showing::{Finds, Ground};
 
 impl Session {
     /// Says once what a side cannot do: hold attributes that were asked for, so that they are neither compared nor set, or refuse a write
@@ -101,8 +102,10 @@ impl Session {
         }
     }
 
-    /// Says what would be done, and what waits; so many conflicts would be left.
-    pub(crate) fn show(
+    /// Says what would be done, and what waits; so many conflicts would be left. With `ground`, of a plan that may be old, the places are looked
+    /// at now, and what would be refused is said too.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) async fn show(
         &self,
         begun: &Begun,
         work: Work,
@@ -110,12 +113,29 @@ impl Session {
         verdict: &Verdict,
         options: &Options,
         monitor: &dyn Monitor,
+        mut ground: Option<Ground>,
     ) -> Result<Report> {
         let Work {
-            mut plan, problems, ..
+            mut plan,
+            mut problems,
+            ..
         } = work;
         let mut preview = Preview::of(verdict, options, monitor, &plan);
         while let Some((phase, item)) = plan.next()? {
+            if let (Some(ground), Some(step)) = (&mut ground, &item.step) {
+                match ground.finds(self, step).await? {
+                    Finds::Expected => {}
+                    Finds::Wanted => continue,
+                    Finds::Other => {
+                        let what = "it was changed since: this step would be refused";
+                        let trouble = Trouble::new(Kind::Changed, what).hint("the next run decides anew");
+                        let problem = Problem::new(step.change.path.clone(), Some(step.side), trouble);
+                        monitor.event(Event::Problem(&problem));
+                        problems += 1;
+                        continue;
+                    }
+                }
+            }
             preview.waits(phase, &item);
         }
         Ok(self.would_do(begun, preview, conflicts, problems, verdict))
