@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the figures of a simulation are printed")]
 
+mod machine;
 mod office;
 mod user;
 mod world;

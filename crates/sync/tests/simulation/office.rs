@@ -3,20 +3,18 @@
 //! What holds: nothing that anybody wrote and nobody took away is lost, no file is torn, and once the disturbances end both trees come to be
 //! alike. Processes are killed before, within and after any call to a disk, a table or the store; the power fails; calls to the store go wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use syncline_model::{Clock, Dice, Fault, Kind, Pair, Result, Side, Task, Time};
-use syncline_replica::{BucketOptions, BucketReplica, LocalOptions, LocalReplica, Replica};
+use syncline_replica::{BucketOptions, BucketReplica, Replica};
 use syncline_store::disk::Make;
 use syncline_store::layer::{Layer, Verb};
 use syncline_store::layers::{Patience, Retry, RetryRule};
 use syncline_store::{Cond, Disk, Key, Store};
-use syncline_sync::shelf::DiskShelf;
-use syncline_sync::{Env, Event, MaxDelete, Monitor, Options, Report, Session, Stop};
+use syncline_sync::{Env, MaxDelete, Options, Report, Session, Stop};
 use syncline_testkit::env::{FakeClock, LocalSpawn, SeededDice};
 use syncline_testkit::faulty_store::FaultyStore;
 use syncline_testkit::mem_store::{MemOptions, MemStore};
@@ -24,8 +22,8 @@ use syncline_testkit::mem_table::MemTable;
 use syncline_testkit::sim_disk::SimDisk;
 use syncline_testkit::store_conformance::put;
 
-use crate::user::{User, What, number_of, root_of};
-use crate::world::Mortal;
+use crate::machine::{Mortal, Watch, kill_now, local, shelf};
+use crate::user::{User, What, number_of};
 
 /// Contents by path.
 type Tree = BTreeMap<Vec<u8>, What>;
@@ -90,11 +88,6 @@ struct Wire {
 }
 
 impl Wire {
-    fn kill(&self) {
-        self.disk.kill_at_change(0);
-        let _ = self.disk.make(&self.disk.top(), b"never", Make::Dir);
-    }
-
     fn killed<T>(&self) -> Result<T> {
         Err(Fault::new(Kind::Cancelled, "store: killed", ""))
     }
@@ -149,29 +142,8 @@ impl Layer for Wire {
         if self.dice.chance(50) {
             let _ = attempt.await;
         }
-        self.kill();
+        kill_now(&self.disk);
         self.killed()
-    }
-}
-
-struct Watch {
-    user: User,
-    conflicts: AtomicU64,
-}
-
-impl Monitor for Watch {
-    fn event(&self, event: Event<'_>) {
-        let line = match event {
-            Event::Step(step) => format!("{} {:?} {}", step.side.name(), step.action, step.change.path),
-            Event::Conflict(conflict) => {
-                self.conflicts.fetch_add(1, Ordering::Relaxed);
-                format!("conflict {:?} {}", conflict.clash, conflict.path)
-            }
-            Event::Problem(problem) => format!("problem {}: {}", problem.path, problem.message),
-            Event::Note(note) => format!("note: {note}"),
-            _ => return,
-        };
-        self.user.story().push(format!("    {line}"));
     }
 }
 
@@ -247,16 +219,6 @@ impl Office {
         env: &Env,
     ) -> Result<Session> {
         let name = side.name().to_owned();
-        let local = LocalOptions {
-            label: name.clone(),
-            host: name.clone(),
-            threads: 0,
-            clock: env.clock.clone(),
-            spawn: env.spawn.clone(),
-            pid: 1,
-            umask: 0o022,
-            set_ids: false,
-        };
         let mortal = |table: &MemTable| {
             Arc::new(Mortal {
                 table: table.clone(),
@@ -273,23 +235,18 @@ impl Office {
             dice: env.dice.clone(),
             read_only: false,
         };
-        let disk = Arc::new(self.disk.clone());
         let sides: Pair<Arc<dyn Replica>> = Pair::new(
-            Arc::new(LocalReplica::open(disk.clone(), root_of(side), local)?),
+            local(&self.disk, side, env)?,
             Arc::new(BucketReplica::new(store, bucket)?),
         );
-        let state = disk.root(Path::new(&format!("/{name}-state")))?;
-        let shelf = Arc::new(DiskShelf::new(disk, state)?);
+        let shelf = shelf(&self.disk, &format!("/{name}-state"))?;
         Session::over(sides, mortal(&self.bases[side]), shelf, env.clone())
     }
 
     /// A process of one person's; `trouble`: of how many of 10,000 calls to the store go wrong, and whether somebody else writes there.
     fn process(&mut self, side: Side, trouble: (u64, bool), kill: [Option<u64>; 3]) -> Result<Report> {
         let [at_store, at_disk, at_table] = kill;
-        let watch = Watch {
-            user: self.user.clone(),
-            conflicts: AtomicU64::new(0),
-        };
+        let watch = Watch::of(&self.user);
         let wire = Wire {
             store: self.store.clone(),
             disk: self.disk.clone(),
@@ -339,7 +296,7 @@ impl Office {
                 .block_on(session.run("sync", &options, &watch, &stop))
         });
         self.met.runs += 1;
-        self.met.conflicts += watch.conflicts.into_inner();
+        self.met.conflicts += watch.conflicts.into_inner().expect("nobody tells any more").len() as u64;
         self.met.intruded += wire.intruded.load(Ordering::Relaxed);
         for (kind, count) in faulty.met() {
             *self.met.faults.entry(format!("{kind:?}")).or_default() += count;
@@ -401,11 +358,11 @@ impl Office {
     pub fn live(&mut self) -> Result<blake3::Hash, String> {
         for _ in 0..3 + self.dice.below(6) {
             self.round();
-            self.whole()?;
+            self.user.whole()?;
         }
         self.user.story().push("all is well from here on".into());
         self.settle()?;
-        self.nothing_lost()?;
+        self.user.nothing_lost(false)?;
         self.met.edits = self.user.oracle().edits;
         let looks = Side::BOTH.map(|side| self.user.look(side, true));
         let told = format!("{looks:?} {:?} {:?}", self.store.contents(), self.disk.counts());
@@ -427,7 +384,7 @@ impl Office {
                 }
                 quiet &= report.run.is_none();
             }
-            self.whole()?;
+            self.user.whole()?;
             if quiet {
                 return self.alike();
             }
@@ -451,30 +408,5 @@ impl Office {
                 path.escape_ascii()
             ))
         })
-    }
-
-    fn files(&self) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
-        Side::BOTH.into_iter().flat_map(|side| {
-            let look = self.user.look(side, false).into_iter();
-            look.filter_map(move |(path, seen)| match seen.what {
-                What::File(bytes) => Some((format!("{} {}", side.name(), path.escape_ascii()), bytes)),
-                _ => None,
-            })
-        })
-    }
-
-    fn whole(&self) -> Result<(), String> {
-        let torn = self.files().find(|(_, bytes)| number_of(bytes).is_none());
-        torn.map_or(Ok(()), |(path, _)| Err(format!("{path} is torn")))
-    }
-
-    fn nothing_lost(&self) -> Result<(), String> {
-        let found: BTreeSet<u64> = self.files().filter_map(|(_, bytes)| number_of(&bytes)).collect();
-        let lost: Vec<_> = self.user.oracle().owed.difference(&found).copied().collect();
-        if lost.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("no longer where anybody looks: contents {lost:?}"))
-        }
     }
 }

@@ -131,6 +131,44 @@ impl User {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Contents of all files, with where they stand: in both trees, in our own directories there too with `own`.
+    fn files(&self, own: bool) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let places = Side::BOTH.into_iter().flat_map(move |side| {
+            let own = own.then_some((side, true));
+            own.into_iter().chain([(side, false)])
+        });
+        places.flat_map(|(side, own)| {
+            let look = self.look(side, own).into_iter();
+            look.filter_map(move |(path, seen)| match seen.what {
+                What::File(bytes) => Some((format!("{} {}", side.name(), path.escape_ascii()), bytes)),
+                _ => None,
+            })
+        })
+    }
+
+    /// Every file holds what somebody wrote.
+    pub fn whole(&self) -> Result<(), String> {
+        let torn = self.files(false).find(|(_, bytes)| number_of(bytes).is_none());
+        torn.map_or(Ok(()), |(path, bytes)| {
+            let bytes = bytes[..bytes.len().min(80)].escape_ascii();
+            Err(format!("{path} is torn: {bytes}"))
+        })
+    }
+
+    /// What no user took away stands in the trees, or with `trash` in the trash at least.
+    pub fn nothing_lost(&self, trash: bool) -> Result<(), String> {
+        let found: BTreeSet<u64> = self
+            .files(trash)
+            .filter_map(|(_, bytes)| number_of(&bytes))
+            .collect();
+        let lost: Vec<_> = self.oracle().owed.difference(&found).copied().collect();
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("no longer where anybody looks: contents {lost:?}"))
+        }
+    }
+
     fn root(&self, side: Side) -> SimDir {
         self.disk.root(root_of(side)).expect("a root stands")
     }

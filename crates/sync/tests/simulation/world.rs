@@ -3,23 +3,22 @@
 mod killed;
 mod plans;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncline_model::{Action as Deed, Clock, Conflict, Dice, Fault, Kind, Pair, Policy, Result, Side, Step};
-use syncline_replica::{Durability, LocalOptions, LocalReplica, Replica};
+use syncline_model::{Clock, Conflict, Dice, Kind, Pair, Policy, Result, Side, Step};
+use syncline_replica::Durability;
+use syncline_store::Disk;
 use syncline_store::disk::Make;
-use syncline_store::{Batch, Changes, Disk, Rows, Table};
-use syncline_sync::shelf::DiskShelf;
-use syncline_sync::{Env, Event, MaxDelete, Monitor, Options, Report, Session, Stop};
+use syncline_sync::{Env, MaxDelete, Options, Report, Session, Stop};
 use syncline_testkit::env::{FakeClock, LocalSpawn, SeededDice};
 use syncline_testkit::mem_table::MemTable;
 use syncline_testkit::sim_disk::{Action, FsOptions, SimDisk};
 
-use crate::user::{Look, User, What, number_of, root_of};
+use crate::machine::{Mortal, Watch, local, shelf};
+use crate::user::{Look, User, What};
 
 /// What was met over all seeds: a run of seeds that lacks any of it proves nothing.
 #[derive(Debug, Default, Clone)]
@@ -58,90 +57,6 @@ impl Met {
         self.edits += other.edits;
         self.kept_after_cut += other.kept_after_cut;
         self.all_stand += other.all_stand;
-    }
-}
-
-/// The session's table dies with its process, and may be where it dies.
-pub struct Mortal {
-    pub table: MemTable,
-    pub disk: SimDisk,
-    /// Writes until the process is killed at one; negative: never.
-    pub kill_in: Arc<AtomicI64>,
-}
-
-impl Mortal {
-    fn alive(&self) -> Result<()> {
-        if self.disk.is_killed() {
-            return Err(Fault::new(Kind::Cancelled, "state table: killed", ""));
-        }
-        Ok(())
-    }
-}
-
-impl Table for Mortal {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.alive()?;
-        self.table.get(key)
-    }
-    fn scan(&self, prefix: &[u8], from: &[u8]) -> Rows {
-        self.table.scan(prefix, from)
-    }
-    fn write(&self, batch: Batch) -> Result<()> {
-        if self.kill_in.fetch_sub(1, Ordering::Relaxed) == 0 {
-            self.disk.kill_at_change(0);
-            let _ = self.disk.make(&self.disk.top(), b"never", Make::Dir);
-        }
-        self.alive()?;
-        self.table.write(batch)
-    }
-    fn load(&self, changes: Changes) -> Result<()> {
-        self.write(changes.collect::<Result<_>>()?)
-    }
-    fn persist(&self) -> Result<()> {
-        self.alive()?;
-        self.table.persist()
-    }
-}
-
-/// Counts what the program says, and tells it.
-struct Watch {
-    user: User,
-    steps: Mutex<Vec<Step>>,
-    conflicts: Mutex<Vec<Conflict>>,
-    moves: AtomicU64,
-}
-
-impl Monitor for Watch {
-    fn event(&self, event: Event<'_>) {
-        let line = match event {
-            Event::Step(step) => {
-                self.steps.lock().expect("no panic while told").push(step.clone());
-                self.moves
-                    .fetch_add(u64::from(step.action == Deed::Move), Ordering::Relaxed);
-                let new = step.change.new.as_ref();
-                let mode = new.and_then(|new| new.meta()).and_then(|meta| meta.mode);
-                format!(
-                    "{} {:?} {} {} mode {:o} from {:?}",
-                    step.side.name(),
-                    step.action,
-                    step.change.path,
-                    new.map_or("-", |new| new.kind()),
-                    mode.unwrap_or(0),
-                    step.change.from
-                )
-            }
-            Event::Conflict(conflict) => {
-                self.conflicts
-                    .lock()
-                    .expect("no panic while told")
-                    .push(conflict.clone());
-                format!("conflict {:?} {}", conflict.clash, conflict.path)
-            }
-            Event::Problem(problem) => format!("problem {}: {}", problem.path, problem.message),
-            Event::Note(note) => format!("note: {note}"),
-            _ => return,
-        };
-        self.user.story().push(format!("    {line}"));
     }
 }
 
@@ -212,15 +127,6 @@ impl World {
         }
     }
 
-    fn watch(&self) -> Watch {
-        Watch {
-            user: self.user.clone(),
-            steps: Mutex::default(),
-            conflicts: Mutex::default(),
-            moves: AtomicU64::new(0),
-        }
-    }
-
     /// What happened, line by line.
     pub fn story(&self) -> Vec<String> {
         std::mem::take(&mut self.user.story())
@@ -237,35 +143,22 @@ impl World {
     }
 
     fn open(&self, env: &Env) -> Result<Session> {
-        let replica = |side: Side| -> Result<Arc<dyn Replica>> {
-            let options = LocalOptions {
-                label: side.name().to_owned(),
-                host: format!("{}-host", side.name()),
-                threads: 0,
-                clock: env.clock.clone(),
-                spawn: env.spawn.clone(),
-                pid: 1,
-                umask: 0o022,
-                set_ids: false,
-            };
-            let disk = Arc::new(self.disk.clone());
-            Ok(Arc::new(LocalReplica::open(disk, root_of(side), options)?))
-        };
-        let sides = Pair::new(replica(Side::Left)?, replica(Side::Right)?);
-        let disk = Arc::new(self.disk.clone());
-        let state = disk.root(Path::new("/state"))?;
+        let sides = Pair::new(
+            local(&self.disk, Side::Left, env)?,
+            local(&self.disk, Side::Right, env)?,
+        );
         let table = Mortal {
             table: self.table.clone(),
             disk: self.disk.clone(),
             kill_in: self.kill_in.clone(),
         };
-        let shelf = Arc::new(DiskShelf::new(disk, state)?);
+        let shelf = shelf(&self.disk, "/state")?;
         Session::over(sides, Arc::new(table), shelf, env.clone())
     }
 
     /// A process: opens the session, does one thing, ends.
     fn process(&mut self, what: &str, options: &Options) -> Result<Report> {
-        let watch = self.watch();
+        let watch = Watch::of(&self.user);
         let result = {
             let _within = self.runtime.enter();
             let env = Env {
@@ -499,7 +392,7 @@ impl World {
     pub fn live(&mut self) -> Result<blake3::Hash, String> {
         for _ in 0..2 + self.dice.below(4) {
             self.round()?;
-            self.whole()?;
+            self.user.whole()?;
         }
         self.settle()?;
         self.nothing_lost()?;
@@ -523,7 +416,7 @@ impl World {
             if u8::from(report.exit) > 2 {
                 return Err(format!("a run without any fault ended with {report:?}"));
             }
-            self.whole()?;
+            self.user.whole()?;
             if report.run.is_none() {
                 let looks = self.looks();
                 return compare(&looks.left, &looks.right, "differs between the sides", true);
@@ -532,45 +425,10 @@ impl World {
         Err("five runs were not enough".into())
     }
 
-    /// Every file holds what somebody wrote.
-    fn whole(&self) -> Result<(), String> {
-        for side in Side::BOTH {
-            for (path, seen) in self.user.look(side, false) {
-                if let What::File(bytes) = &seen.what
-                    && number_of(bytes).is_none()
-                {
-                    let path = path.escape_ascii();
-                    return Err(format!(
-                        "{} {path} is torn: {}",
-                        side.name(),
-                        bytes[..bytes.len().min(80)].escape_ascii()
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What no user took away stands in the trees. Only where a run was taken back or a policy let an edit go may it lie in the
-    /// trash: a place that a power cut threw back to an older state must not win over the other one's edits.
+    /// Only where a run was taken back or a policy let an edit go may what nobody took away lie in the trash: a place that a power cut threw back
+    /// to an older state must not win over the other one's edits.
     fn nothing_lost(&self) -> Result<(), String> {
-        let mut found = BTreeSet::new();
-        let trash = [false, true];
-        for side in Side::BOTH {
-            for &own in if self.displaces { &trash[..] } else { &trash[..1] } {
-                for seen in self.user.look(side, own).into_values() {
-                    if let What::File(bytes) = &seen.what {
-                        found.extend(number_of(bytes));
-                    }
-                }
-            }
-        }
-        let lost: Vec<_> = self.user.oracle().owed.difference(&found).copied().collect();
-        if lost.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("no longer where anybody looks: contents {lost:?}"))
-        }
+        self.user.nothing_lost(self.displaces)
     }
 
     fn digest(&self) -> blake3::Hash {

@@ -13,6 +13,7 @@ use syncline_testkit::env::LocalSpawn;
 use syncline_testkit::sim_disk::Action;
 
 use super::{Env, What, World, compare};
+use crate::machine::Watch;
 use crate::user::content;
 
 impl World {
@@ -84,7 +85,7 @@ impl World {
         }
         let lost = world.disk.crash_forgetting(seed);
         world.table.crash_keeping(usize::MAX);
-        let lived = world.whole().and_then(|()| world.settle());
+        let lived = world.user.whole().and_then(|()| world.settle());
         let lived = lived.and_then(|()| world.nothing_lost());
         match lived {
             Ok(()) => Ok(Some(lost.names)),
@@ -133,7 +134,7 @@ impl World {
         let killed = self.disk.is_killed();
         self.disk.restart();
         Side::BOTH.iter().for_each(|side| self.user.sync(*side));
-        let (watch, stop) = (self.watch(), Stop::default());
+        let (watch, stop) = (Watch::of(&self.user), Stop::default());
         let undone = self.within(async |session| {
             let runs = session.log().await?;
             let Some(run) = runs.get(1) else { return Ok(0) };

@@ -10,6 +10,7 @@ use syncline_model::{Action, Clash, Conflict, Entry, From, Pair, RelPath, Side, 
 use syncline_sync::{MaxDelete, Options, Report, Stop};
 
 use super::{Look, What, World};
+use crate::machine::Watch;
 use crate::user::Seen;
 
 /// Contents by path: what a plan speaks of.
@@ -170,7 +171,7 @@ impl World {
 
     fn written(&self) -> Result<Vec<u8>, String> {
         let mut file = Vec::new();
-        let watch = self.watch();
+        let watch = Watch::of(&self.user);
         self.within(async |session| {
             session
                 .write_plan(&options(), &watch, &Stop::default(), &mut file)
@@ -182,7 +183,7 @@ impl World {
 
     /// The steps of a plan file that are done, and whether any was refused.
     fn applied(&self, file: &[u8]) -> Result<Vec<Step>, String> {
-        let (watch, stop) = (self.watch(), Stop::default());
+        let (watch, stop) = (Watch::of(&self.user), Stop::default());
         self.within(async |session| {
             session
                 .apply(&mut Cursor::new(file), &Options::default(), &watch, &stop)
@@ -233,7 +234,7 @@ impl World {
         let after = self.looks();
         let stood = self.trees();
         let done = self.applied(&file)?;
-        self.whole()?;
+        self.user.whole()?;
         let told = |why: String| format!("{why}\n{}", self.told());
         self.nothing_lost().map_err(told)?;
         let mut touched = Pair::each(|side| Touched::between(&before[side], &after[side]));
