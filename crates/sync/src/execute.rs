@@ -12,6 +12,7 @@ mod gate;
 mod hands;
 mod links;
 mod moved;
+mod outcome;
 mod room;
 mod times;
 
@@ -20,8 +21,7 @@ use std::sync::Arc;
 
 use syncline_model::replica::Scope;
 use syncline_model::{
-    Action, Classes, Entry, Fault, From, Kind, Observation, Pair, Problem, RelPath, Result, Settle, Side,
-    Slot, Step, Tag, Time, Trouble,
+    Action, Classes, Entry, From, Observation, Pair, RelPath, Result, Settle, Side, Slot, Step, Tag, Time,
 };
 use syncline_replica::Staged;
 
@@ -40,8 +40,7 @@ pub use hands::Hands;
 pub(crate) use moved::Renamed;
 pub use room::{Room, Waiting, not_writable};
 
-use finish::Finished;
-use hands::{Came, apply, stage};
+use hands::{apply, stage};
 
 /// Most steps in one batch, and most bytes.
 const BATCH_STEPS: usize = 8192;
@@ -239,14 +238,6 @@ impl<'a> Execution<'a> {
                 .is_some_and(|deadline| self.env.clock.elapsed() >= deadline)
     }
 
-    /// Something that cannot be taken back.
-    pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
-        self.problems += 1;
-        let trouble = Trouble::new(Kind::NotFound, why).hint("bring it back from a backup if it is wanted");
-        let problem = Problem::new(path.clone(), Some(side), trouble);
-        self.monitor.event(Event::Problem(&problem));
-    }
-
     /// The next steps of a phase that may be done.
     fn batch(&mut self, plan: &mut Plan, phase: Phase) -> Result<Option<Vec<Job>>> {
         let (mut jobs, mut bytes) = (Vec::<Job>::new(), 0);
@@ -408,59 +399,6 @@ impl<'a> Execution<'a> {
         {
             source.seen = seen;
         }
-    }
-
-    /// True for what would take the place of what must stay.
-    fn ousts(&self, step: &Step) -> bool {
-        let original = (step.side, step.change.path.clone());
-        matches!(step.action, Action::Update | Action::Remove)
-            && self.staying.contains(&original)
-            && !syncline_model::zoo::on("conflict-copy-not-awaited")
-    }
-
-    /// Sorts out what came of a step. `Err`: the run cannot go on.
-    fn outcome(&mut self, job: Job, came: Result<Came>) -> Result<Option<Finished>> {
-        let original = job
-            .step
-            .source
-            .as_ref()
-            .filter(|source| source.side == job.step.side);
-        if let (Some(original), Action::Create, Err(_)) = (original, job.step.action, &came) {
-            self.staying.insert((original.side, original.path.clone()));
-        }
-        match came {
-            Ok(came) => Ok(Some(Finished {
-                job,
-                came,
-                half: false,
-            })),
-            Err(fault) if matches!(fault.kind, Kind::Offline | Kind::Bug) => Err(fault),
-            Err(fault) if fault.kind == Kind::Cancelled => {
-                self.stopped = true;
-                self.failed.put(job.item.slot.as_bytes(), &())?;
-                Ok(None)
-            }
-            Err(fault) => {
-                self.failed.put(job.item.slot.as_bytes(), &())?;
-                if !self.met_no_room(&job.step, &fault) && !self.met_no_devices(&job.step, &fault) {
-                    self.problem(job.failed_on.unwrap_or(job.step.side), &job.step, &fault);
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn problem(&mut self, side: Side, step: &Step, fault: &Fault) {
-        self.problems += 1;
-        let mut trouble = Trouble::from(fault);
-        trouble.message = match fault.kind {
-            // What the trash no longer holds has not changed under way.
-            Kind::NotFound if matches!(step.change.from, Some(From::Trash(_))) => fault.to_string(),
-            Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
-            _ => fault.to_string(),
-        };
-        let problem = Problem::new(step.change.path.clone(), Some(side), trouble);
-        self.monitor.event(Event::Problem(&problem));
     }
 
     async fn flush(&self) -> Result<()> {

@@ -7,23 +7,24 @@
 //! State rows: `i/KEY` tag and bounds of a table, `t/KEY` its bytes, `p/SLOT` a row of ours that is not yet in a table (empty: dropped), `a/SLOT`
 //! says that our row is of something that has not come yet.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+mod stream;
+mod writing;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use syncline_model::{Fault, Kind, Result, Slot, Tag};
-use syncline_store::{Batch, Blob, Cond, Key, Store, Table};
+use syncline_store::{Blob, Key, Store, Table};
 
 use super::accounts::Accounts;
-use super::blobs::{self, ATTRIBUTES, list_all, read_whole, write_whole};
-use super::metadata::Metadata;
+use super::blobs::{ATTRIBUTES, list_all, read_whole};
 use super::row::{Row, TABLE_MAX, decode_table, encode_table};
 
-/// Rows in a table that has just been cut; one is cut when it holds twice as many.
-const ROWS: usize = 1024;
+pub use stream::RowStream;
+
 const FETCHES: usize = 16;
 const DECODED: usize = 8;
 
@@ -153,7 +154,7 @@ impl Tables {
         for name in &unlisted {
             wanted.push(Key::new(name.as_str())?);
         }
-        let fetched: Vec<_> = stream::iter(wanted)
+        let fetched: Vec<_> = futures::stream::iter(wanted)
             .map(|key| self.fetch(key))
             .buffer_unordered(FETCHES)
             .try_collect()
@@ -217,29 +218,18 @@ impl Tables {
         lock(&self.known).clone().unwrap_or_default()
     }
 
-    /// Every row of every writer, in the order of slots; what is learned later is not in it.
-    pub fn rows(self: &Arc<Self>) -> Result<RowStream> {
-        let mut waiting = Vec::new();
-        for row in self.state.scan(b"p/", b"") {
-            waiting.extend(self.waiting_row(&row?.1)?);
-        }
-        let tables: Vec<_> = self.known().into_iter().collect();
-        let mut heap: BinaryHeap<_> = tables
-            .iter()
-            .enumerate()
-            .map(|(n, (_, known))| Reverse((known.first.clone(), n, 0)))
-            .collect();
-        heap.extend(
-            waiting
-                .first()
-                .map(|row| Reverse((row.slot.as_bytes().into(), tables.len(), 0))),
-        );
-        Ok(RowStream {
-            of: self.clone(),
-            tables,
-            open: BTreeMap::from([(usize::MAX, Arc::new(waiting))]),
-            heap,
-        })
+    /// The tables that may have a row for `slot`.
+    fn covering(&self, slot: &Slot) -> Vec<(String, Known)> {
+        let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
+        let known = lock(&self.known);
+        let tables = known.iter().flatten().filter(|(_, known)| covers(known));
+        tables.map(|(key, known)| (key.clone(), known.clone())).collect()
+    }
+
+    fn row_in(&self, key: &str, known: &Known, slot: &Slot) -> Result<Option<Row>> {
+        let rows = self.load(key, known)?;
+        let at = rows.binary_search_by(|row| row.slot.cmp(slot));
+        Ok(at.ok().map(|at| rows[at].clone()))
     }
 
     fn waiting_row(&self, value: &[u8]) -> Result<Option<Row>> {
@@ -255,19 +245,8 @@ impl Tables {
             self.refresh().await?;
         }
         let mut found = Vec::new();
-        let tables: Vec<_> = {
-            let known = lock(&self.known);
-            let all = known.iter().flatten();
-            let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
-            all.filter(|(_, known)| covers(known))
-                .map(|(key, known)| (key.clone(), known.clone()))
-                .collect()
-        };
-        for (key, known) in tables {
-            let rows = self.load(&key, &known)?;
-            if let Ok(at) = rows.binary_search_by(|row| row.slot.cmp(slot)) {
-                found.push(rows[at].clone());
-            }
+        for (key, known) in self.covering(slot) {
+            found.extend(self.row_in(&key, &known, slot)?);
         }
         if let Some(value) = self.state.get(&state_key(b'p', slot.as_bytes()))? {
             found.extend(self.waiting_row(&value)?);
@@ -283,25 +262,17 @@ impl Tables {
         if let Some(value) = self.state.get(&state_key(b'p', slot.as_bytes()))? {
             return self.waiting_row(&value);
         }
-        let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
-        let ours = |(key, known): &(&String, &Known)| key.starts_with(&self.own) && covers(known);
-        let tables: Vec<_> = {
-            let known = lock(&self.known);
-            let all = known.iter().flatten().filter(ours);
-            all.map(|(key, known)| (key.clone(), known.clone())).collect()
-        };
         let mut newest: Option<Row> = None;
-        for (key, known) in tables {
-            let rows = self.load(&key, &known)?;
-            let found = rows
-                .binary_search_by(|row| row.slot.cmp(slot))
-                .map(|at| &rows[at]);
-            if let Ok(row) = found
-                && newest
+        let ours = |(key, _): &(String, Known)| key.starts_with(&self.own);
+        for (key, known) in self.covering(slot).into_iter().filter(ours) {
+            let found = self.row_in(&key, &known, slot)?;
+            let older = |row: &Row| {
+                newest
                     .as_ref()
                     .is_none_or(|newest| newest.generation <= row.generation)
-            {
-                newest = Some(row.clone());
+            };
+            if let Some(row) = found.filter(older) {
+                newest = Some(row);
             }
         }
         Ok(newest)
@@ -312,22 +283,8 @@ impl Tables {
         if let Some(value) = self.state.get(&state_key(b'p', slot.as_bytes()))? {
             return Ok(!value.is_empty());
         }
-        let tables: Vec<_> = {
-            let known = lock(&self.known);
-            let covers = |known: &Known| &*known.first <= slot.as_bytes() && slot.as_bytes() <= &*known.last;
-            known
-                .iter()
-                .flatten()
-                .filter(|(_, known)| covers(known))
-                .map(|(key, known)| (key.clone(), known.clone()))
-                .collect()
-        };
-        for (key, known) in tables {
-            if self
-                .load(&key, &known)?
-                .binary_search_by(|row| row.slot.cmp(slot))
-                .is_ok()
-            {
+        for (key, known) in self.covering(slot) {
+            if self.row_in(&key, &known, slot)?.is_some() {
                 return Ok(true);
             }
         }
@@ -379,142 +336,6 @@ impl Tables {
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
-
-    /// Returns when the row of ours for `slot` stands in a table; those that wait for one write share the next.
-    pub async fn flush_row(&self, slot: &Slot) -> Result<()> {
-        let _one = self.flushing.lock().await;
-        match self.state.get(&state_key(b'p', slot.as_bytes()))? {
-            Some(_) => self.flush_alone().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes the tables that rows of ours have changed.
-    pub async fn flush(&self) -> Result<()> {
-        let _one = self.flushing.lock().await;
-        self.flush_alone().await
-    }
-
-    async fn flush_alone(&self) -> Result<()> {
-        if lock(&self.known).is_none() {
-            self.refresh().await?;
-        }
-        for _ in 0..4 {
-            match self.write_tables().await {
-                // Another process with our name wrote: learn what it wrote and put ours on top.
-                Err(fault) if fault.is(Kind::Changed) || fault.is(Kind::Exists) => self.refresh().await?,
-                done => return done,
-            }
-        }
-        Err(Fault::new(
-            Kind::Busy,
-            "another process keeps writing this device's attribute tables",
-            &self.own,
-        )
-        .hint("two machines seem to share one device name; give this one its own state directory"))
-    }
-
-    async fn write_tables(&self) -> Result<()> {
-        let mut waiting: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        for row in self.state.scan(b"p/", b"") {
-            let (key, value) = row?;
-            waiting.insert(key[2..].to_vec(), value);
-        }
-        let mut ours: Vec<_> = self
-            .known()
-            .into_iter()
-            .filter(|(key, _)| key.starts_with(&self.own))
-            .collect();
-        ours.sort_by(|(_, a), (_, b)| a.first.cmp(&b.first));
-        let mut affected: BTreeMap<usize, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
-        for (slot, value) in waiting {
-            let at = ours
-                .partition_point(|(_, known)| *known.first <= *slot)
-                .saturating_sub(1);
-            affected.entry(at).or_default().push((slot, value));
-        }
-        let number = |key: &String| u64::from_str_radix(&key[self.own.len()..], 16).unwrap_or(0);
-        let next = AtomicUsize::new(ours.iter().map(|(key, _)| number(key) + 1).max().unwrap_or(0) as usize);
-        let (ours, next) = (&ours, &next);
-        stream::iter(affected)
-            .map(|(at, changes)| self.rewrite(ours.get(at), changes, next))
-            .buffer_unordered(FETCHES)
-            .try_collect::<()>()
-            .await
-    }
-
-    async fn rewrite(
-        &self,
-        table: Option<&(String, Known)>,
-        changes: Vec<(Vec<u8>, Vec<u8>)>,
-        next: &AtomicUsize,
-    ) -> Result<()> {
-        let mut rows: BTreeMap<Slot, Row> = BTreeMap::new();
-        if let Some((key, known)) = table {
-            rows.extend(
-                self.load(key, known)?
-                    .iter()
-                    .map(|row| (row.slot.clone(), row.clone())),
-            );
-        }
-        for (slot, value) in &changes {
-            let slot =
-                Slot::new(slot.as_slice()).map_err(|e| Fault::new(Kind::Bug, e.to_string(), &self.own))?;
-            match self.waiting_row(value)? {
-                Some(row) => drop(rows.insert(slot, row)),
-                None => drop(rows.remove(&slot)),
-            }
-        }
-        let rows: Vec<Row> = rows.into_values().collect();
-        let mut pieces: VecDeque<&[Row]> = if rows.len() > 2 * ROWS {
-            rows.chunks(ROWS).collect()
-        } else {
-            VecDeque::from([&rows[..]])
-        };
-        // The new pieces go first: until the old table is cut, rows stand twice, which is harmless.
-        let kept = table.map(|table| (table, pieces.pop_front().unwrap_or_default()));
-        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-            let key = format!("{}{:08x}", self.own, next.fetch_add(1, Ordering::Relaxed));
-            self.write_one(&key, piece, Cond::Absent).await?;
-        }
-        if let Some(((key, known), piece)) = kept {
-            if piece.is_empty() {
-                blobs::remove(&*self.store, Key::new(key.as_str())?, Cond::Is(known.tag.clone())).await?;
-                self.state.write(
-                    [b'i', b't']
-                        .map(|kind| (state_key(kind, key.as_bytes()), None))
-                        .into(),
-                )?;
-                lock(&self.known).as_mut().and_then(|known| known.remove(key));
-            } else {
-                self.write_one(key, piece, Cond::Is(known.tag.clone())).await?;
-            }
-        }
-        let _putting = lock(&self.putting);
-        let mut done: Batch = Vec::new();
-        for (slot, value) in changes {
-            let key = state_key(b'p', &slot);
-            if self.state.get(&key)?.as_deref() == Some(&value) {
-                done.push((key, None));
-            }
-        }
-        self.waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                Some(n.saturating_sub(done.len()))
-            })
-            .ok();
-        self.state.write(done)
-    }
-
-    async fn write_one(&self, name: &str, rows: &[Row], cond: Cond) -> Result<()> {
-        let bytes = encode_table(rows);
-        let key = Key::new(name)?;
-        let blob = write_whole(&*self.store, &key, bytes.clone().into(), Metadata::new(), cond).await?;
-        if let Some((name, known)) = self.keep(name, blob.tag, rows, bytes)? {
-            lock(&self.known).get_or_insert_default().insert(name, known);
-        }
-        Ok(())
-    }
 }
 
 struct Listed {
@@ -529,61 +350,4 @@ pub fn choose(rows: Vec<Row>, blob: Option<(&Blob, Option<[u8; 16]>)>) -> Option
         None => row.slot.is_dir(),
     };
     rows.into_iter().filter(fits).max_by_key(|row| row.generation)
-}
-
-/// Rows in the order of slots, a table of each writer in memory at a time.
-pub struct RowStream {
-    of: Arc<Tables>,
-    tables: Vec<(String, Known)>,
-    open: BTreeMap<usize, Arc<Vec<Row>>>,
-    heap: BinaryHeap<Reverse<(Box<[u8]>, usize, usize)>>,
-}
-
-impl RowStream {
-    /// No rows at all.
-    pub fn empty(of: &Arc<Tables>) -> Self {
-        Self {
-            of: of.clone(),
-            tables: Vec::new(),
-            open: BTreeMap::new(),
-            heap: BinaryHeap::new(),
-        }
-    }
-
-    /// The slot of the next row.
-    pub fn peek(&self) -> Option<&[u8]> {
-        self.heap.peek().map(|Reverse((slot, ..))| &**slot)
-    }
-
-    /// The next row.
-    pub fn next(&mut self) -> Result<Option<Row>> {
-        let Some(Reverse((_, n, at))) = self.heap.pop() else {
-            return Ok(None);
-        };
-        let id = if n == self.tables.len() { usize::MAX } else { n };
-        let rows = match self.open.get(&id) {
-            Some(rows) => rows.clone(),
-            None => {
-                let (key, known) = &self.tables[n];
-                let rows = self.of.load(key, known)?;
-                self.open.insert(id, rows.clone());
-                rows
-            }
-        };
-        match rows.get(at + 1) {
-            Some(row) => self.heap.push(Reverse((row.slot.as_bytes().into(), n, at + 1))),
-            None => drop(self.open.remove(&id)),
-        }
-        Ok(rows.get(at).cloned())
-    }
-
-    /// The rows for `slot`; those before it are passed over.
-    pub fn take(&mut self, slot: &[u8]) -> Result<Vec<Row>> {
-        let mut out = Vec::new();
-        while let Some(next) = self.peek().filter(|next| *next <= slot) {
-            let wanted = next == slot;
-            out.extend(self.next()?.filter(|_| wanted));
-        }
-        Ok(out)
-    }
 }
