@@ -189,7 +189,7 @@ pub fn attributes(rule: &Rule, triple: &Triple) -> Pair<Meta> {
     let none = Meta::default();
     let of = |side| attrs::meta_of(triple.seen(side)).unwrap_or(&none);
     let base = Pair::each(|side| attrs::meta_of(triple.based(side)));
-    attrs::merge(rule, base, of(Side::Left), of(Side::Right)).wanted
+    attrs::merge(rule, triple.slot.is_dir(), base, of(Side::Left), of(Side::Right)).wanted
 }
 
 /// What both sides hold at `triple.slot` after `steps`.

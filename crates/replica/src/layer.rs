@@ -68,11 +68,11 @@ impl<L: Layer> Replica for L {
     async fn gave_way(&self, path: &RelPath, was: &Observation) -> Result<bool> {
         self.below().gave_way(path, was).await
     }
-    async fn unfinished(&self) -> Result<bool> {
-        self.below().unfinished().await
+    async fn unfinished(&self, runs: &[String]) -> Result<bool> {
+        self.below().unfinished(runs).await
     }
-    async fn recover(&self) -> Result<()> {
-        self.below().recover().await
+    async fn recover(&self, runs: &[String]) -> Result<()> {
+        self.below().recover(runs).await
     }
     async fn leave(&self) -> Result<bool> {
         self.below().leave().await

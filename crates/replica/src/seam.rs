@@ -117,12 +117,12 @@ pub trait Replica: Send + Sync {
     /// False when `was`, which we ourselves had put at `path`, stands there no longer, and nobody is known to have seen it before it went.
     /// Asked only of a place where a write cannot be conditional.
     async fn gave_way(&self, path: &RelPath, was: &Observation) -> Result<bool>;
-    /// True when a dead run of ours left something half done that a look would take for somebody's doing.
-    async fn unfinished(&self) -> Result<bool> {
+    /// True when one of these runs, which are over, left something half done that a look would take for somebody's doing.
+    async fn unfinished(&self, _runs: &[String]) -> Result<bool> {
         Ok(false)
     }
     /// Finishes that; before a look.
-    async fn recover(&self) -> Result<()> {
+    async fn recover(&self, _runs: &[String]) -> Result<()> {
         Ok(())
     }
     /// Ends our part in a place that others may use: what only we left behind there goes, what tells others of the tree stays. True when

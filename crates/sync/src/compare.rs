@@ -117,14 +117,15 @@ impl Compare<'_> {
                 }
                 Err(fault) => located.seen.entry = unreadable(fault)?,
             }
-            if self.stop.soft() {
-                return Err(Fault::new(Kind::Cancelled, "stopped while comparing", ""));
-            }
             Ok(())
         };
-        let outcome = parallel(self.env, self.jobs, asked, work, gather, || {}).await;
+        let outcome = parallel(self.env, self.jobs, asked, work, gather, || !self.stop.soft()).await;
         self.base.keep_digests(kept)?;
-        outcome
+        outcome?;
+        if self.stop.soft() {
+            return Err(Fault::new(Kind::Cancelled, "stopped while comparing", ""));
+        }
+        Ok(())
     }
 
     async fn confirm_absences(&self, triples: &mut [Triple]) -> Result<()> {
@@ -153,7 +154,7 @@ impl Compare<'_> {
                 .map(|seen| Located { seen, at: None });
             Ok(())
         };
-        parallel(self.env, self.jobs.max(16), asked, work, gather, || {}).await
+        parallel(self.env, self.jobs.max(16), asked, work, gather, || true).await
     }
 }
 

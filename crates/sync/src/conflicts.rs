@@ -146,7 +146,8 @@ impl Base {
             let settled = if conflict.winner.is_none() {
                 looked.has(&conflict.path)
             } else {
-                self.lost_a_file(&conflict)?
+                let seen = conflict.kept.iter().all(|path| looked.has(path));
+                seen && self.lost_a_file(&conflict)?
             };
             if settled {
                 changes.make(&conflict, None)?;
@@ -216,6 +217,15 @@ impl<'a> Changes<'a> {
     }
 
     fn make(&mut self, conflict: &Conflict, value: Option<Vec<u8>>) -> Result<()> {
+        // Earlier versions kept one conflict for each path, under that alone.
+        let alone = key(CONFLICT, conflict.path.as_bytes());
+        if value.is_none()
+            && conflict.kept.len() > 1
+            && let Some(old) = self.base.table().get(&alone)?
+            && opened(&old)?.conflict == *conflict
+        {
+            self.batch.push((alone, None));
+        }
         self.batch.push((key(CONFLICT, &place(conflict)), value));
         if self.batch.len() < TOGETHER {
             return Ok(());
@@ -418,10 +428,9 @@ mod tests {
 
             let waits_for_a_person = |conflict: &&Conflict| conflict.winner.is_none() || conflict.kept.len() == 2;
             let stays = |old: &&Conflict| {
-                if old.winner.is_some() {
-                    return case.rows.iter().any(|&at| path(&name(at)) == old.path);
-                }
-                !only.is_empty() && !only.iter().any(|only| old.path.is_within(only))
+                let seen = only.is_empty() || only.iter().any(|only| old.path.is_within(only));
+                let whole = old.winner.is_some() && case.rows.iter().any(|&at| path(&name(at)) == old.path);
+                !seen || whole
             };
             let left = waits.iter().filter(waits_for_a_person).filter(stays);
             let mut expected: std::collections::BTreeMap<Vec<u8>, (RelPath, String)> =

@@ -230,6 +230,12 @@ impl<'a> Execution<'a> {
         self.in_order(jobs).await
     }
 
+    /// True when nothing was left undone so far, whatever the reason.
+    pub(crate) fn all_done(&self) -> bool {
+        let waits = self.waiting.left.is_some() || self.waiting.right.is_some();
+        self.problems == 0 && !self.stopped && !waits
+    }
+
     /// True when nothing new may be begun.
     fn over(&self) -> bool {
         self.stop.soft()

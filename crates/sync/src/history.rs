@@ -21,7 +21,7 @@ use crate::plan::Draft;
 use crate::session::carried::Work;
 use crate::session::told::tell;
 use crate::session::{Begun, Session};
-use crate::showing::Deed;
+use crate::showing::{Deed, stands};
 use crate::trust::Trust;
 
 impl Session {
@@ -67,7 +67,7 @@ impl Session {
             match record? {
                 Record::Done(done) => backwards.push(
                     &(u64::MAX - number as u64).to_be_bytes(),
-                    &crate::rows::encode(&done)?,
+                    &crate::rows::encode(&(&done, done.agreed))?,
                 )?,
                 Record::Carries(classes) => options.classes = classes,
                 Record::Resolved(conflict) => resolved.push(*conflict),
@@ -82,16 +82,16 @@ impl Session {
                 let (mut steps, mut unagreed, mut ended) = (Vec::new(), Vec::new(), true);
                 for row in rows.by_ref().take(4096) {
                     ended = false;
-                    let done: Done = crate::rows::decode(&row?.1)?;
-                    let reversed = self.reversed(&done, &mut deed).await?;
+                    let (done, agreed): (Done, bool) = crate::rows::decode(&row?.1)?;
+                    let (reversed, stands) = self.reversed(&done, &mut deed).await?;
                     // What nobody had agreed on meets what it lost against once more, as if the run had not been.
-                    if !done.agreed && !reversed.is_empty() {
+                    if !agreed && stands {
                         let is_dir = done.change.new.as_ref().is_some_and(Entry::is_dir);
                         unagreed.push((Slot::of(&done.change.path, is_dir), None));
                     }
                     steps.extend(reversed);
                 }
-                if ended {
+                if ended || deed.stopped() {
                     break;
                 }
                 if !options.dry_run && !unagreed.is_empty() {
@@ -100,7 +100,7 @@ impl Session {
                 }
                 deed.sequence(steps).await?;
             }
-            if !options.dry_run {
+            if deed.all_done() {
                 self.base.unmeet(&run, &resolved)?;
             }
             Ok(())
@@ -118,10 +118,10 @@ impl Session {
         })
     }
 
-    /// The steps that take `done` back. Later changes of an inode by this very undo are no reason to refuse.
-    async fn reversed(&self, done: &Done, deed: &mut Deed<'_>) -> Result<Vec<Step>> {
+    /// The steps that take `done` back, and whether it still stands. Later changes of an inode by this very undo are no reason to refuse.
+    async fn reversed(&self, done: &Done, deed: &mut Deed<'_>) -> Result<(Vec<Step>, bool)> {
         if done.action == Action::Times || brought(&done.change) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let Some(mut changes) = journal::reverse(done) else {
             deed.lost(
@@ -129,14 +129,24 @@ impl Session {
                 &done.change.path,
                 "its former content is not in the trash",
             );
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         };
+        let path = &done.change.path;
+        let found = self.sides[done.side].find(path, &Scope::default()).await?;
+        let made = done.now.as_ref();
+        let linked = found
+            .as_ref()
+            .zip(made)
+            .is_some_and(|(found, made)| same_links(found, made));
+        let stands = linked || stands(found.as_ref(), made);
+        // The first of several expects nothing where it moves to: what it moves is looked at here.
+        if changes.len() > 1 && !stands {
+            deed.leave(done.side, path);
+            return Ok((Vec::new(), false));
+        }
         if let Some((_, change)) = changes.first_mut()
-            && let Some(old) = &mut change.old
-            && let Some(now) = self.sides[done.side]
-                .find(&change.path, &Scope::default())
-                .await?
-            && (same_links(&now, old) || (!old.entry.is_file() && now.entry.kind() == old.entry.kind()))
+            && let (Some(old), Some(now)) = (&mut change.old, found)
+            && (linked || (!old.entry.is_file() && now.entry.kind() == old.entry.kind()))
         {
             *old = now;
         }
@@ -146,7 +156,7 @@ impl Session {
             change,
             source: None,
         });
-        Ok(steps.collect())
+        Ok((steps.collect(), stands))
     }
 
     /// Settles conflicts: all that wait, or those at these paths.
@@ -208,14 +218,11 @@ impl Session {
             // Who asks for both has them now.
             let mut both = Vec::new();
             for path in &options.only {
-                let there = self
-                    .base
-                    .conflicts_at(path)?
-                    .into_iter()
-                    .map(|open| open.conflict);
-                both.extend(there.filter(|conflict| conflict.winner.is_some()));
+                let mut there = self.base.conflicts_at(path)?;
+                there.retain(|open| open.conflict.winner.is_some() && Some(&open.run) == second.run.as_ref());
+                both.extend(there.into_iter().map(|open| open.conflict));
             }
-            if !options.dry_run {
+            if !both.is_empty() {
                 self.base.settle_conflicts(&both)?;
                 self.base.persist()?;
             }
@@ -273,13 +280,13 @@ impl Session {
             .begin_execution("resolve", &begun, Trust::default(), options, monitor, stop)
             .await?;
         let outcome = execution.run(draft.finish()?).await;
-        if outcome.is_ok() && execution.problems == 0 {
+        if outcome.is_ok() && execution.all_done() {
             settled
                 .iter()
                 .try_for_each(|open| execution.journal.resolved(open))?;
         }
         let mut report = self.report(&begun, execution, outcome).await?;
-        if report.problems == 0 {
+        if report.exit == Exit::Done {
             self.base
                 .settle_conflicts(settled.iter().map(|open| &open.conflict))?;
         }

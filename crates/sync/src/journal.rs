@@ -30,8 +30,6 @@ pub enum Record {
         exit: u8,
         /// Done on each side.
         counts: Pair<[u64; 6]>,
-        /// All is said about what was announced; else the next run finds out.
-        settled: bool,
     },
     /// A change that is about to be made.
     Ahead(Box<Ahead>),
@@ -45,6 +43,10 @@ pub enum Record {
     Carries(Classes),
     /// A conflict that waits no longer for what the run did, and the run that had found it.
     Resolved(Box<(Conflict, String)>),
+    /// What the announced change of this number displaces had not been agreed on.
+    Unagreed(u32),
+    /// The run ended so, and of what it had announced something is for the next run to find out.
+    Open(u8),
 }
 
 /// A change that is about to be made.
@@ -58,8 +60,6 @@ pub struct Ahead {
     pub change: Change,
     /// The base is to be told of it: an undo's and a restore's results are edits to it.
     pub told: bool,
-    /// What it displaces had been agreed on. An edit that loses against another had not, nor had anything before a first run.
-    pub agreed: bool,
 }
 
 /// How an announced change came out.
@@ -86,8 +86,13 @@ pub struct Done {
     pub now: Option<Observation>,
     /// Where the trash holds what was displaced.
     pub trashed: Option<TrashRef>,
-    /// What was displaced had been agreed on.
+    /// What was displaced had been agreed on. An edit that lost against another had not, nor had anything before a first run.
+    #[serde(skip, default = "agreed")]
     pub agreed: bool,
+}
+
+fn agreed() -> bool {
+    true
 }
 
 /// The log of the run under way.
@@ -125,11 +130,15 @@ impl Journal {
         self.log.append(&encode(record)?)
     }
 
-    /// Announces changes; they may be made once this has returned. The number of the first.
-    pub fn announce(&mut self, changes: impl IntoIterator<Item = Ahead>) -> Result<u32> {
+    /// Announces changes, each with whether what it displaces had been agreed on; they may be made once this has returned. The number of
+    /// the first.
+    pub fn announce(&mut self, changes: impl IntoIterator<Item = (Ahead, bool)>) -> Result<u32> {
         let first = self.ahead;
-        for ahead in changes {
+        for (ahead, agreed) in changes {
             self.put(&Record::Ahead(Box::new(ahead)))?;
+            if !agreed {
+                self.put(&Record::Unagreed(self.ahead))?;
+            }
             self.ahead += 1;
         }
         self.log.sync()?;
@@ -164,10 +173,11 @@ impl Journal {
     /// Ends the log. What came of announced changes and could not be said is for the next run to find out.
     pub fn end(&mut self, exit: Exit, counts: &Pair<Counts>) -> Result<()> {
         let counts = Pair::each(|side| flat(&counts[side]));
-        self.put(&Record::End {
-            exit: exit.into(),
-            counts,
-            settled: self.ahead == 0,
+        let exit = exit.into();
+        self.put(&if self.ahead == 0 {
+            Record::End { exit, counts }
+        } else {
+            Record::Open(exit)
         })?;
         self.log.sync()
     }
@@ -195,7 +205,8 @@ pub fn read(shelf: &dyn Shelf, run: &str) -> Result<Reading> {
 /// A log that is being read.
 pub struct Reading {
     records: Records,
-    ahead: Vec<Option<Ahead>>,
+    /// With whether what they displace had been agreed on.
+    ahead: Vec<Option<(Ahead, bool)>>,
 }
 
 impl Reading {
@@ -206,7 +217,12 @@ impl Reading {
         };
         let record = decode(&record?)?;
         match &record {
-            Record::Ahead(ahead) => self.ahead.push(Some((**ahead).clone())),
+            Record::Ahead(ahead) => self.ahead.push(Some(((**ahead).clone(), true))),
+            Record::Unagreed(number) => {
+                if let Some(Some((_, agreed))) = self.ahead.get_mut(*number as usize) {
+                    *agreed = false;
+                }
+            }
             Record::Settled => self.ahead.clear(),
             _ => {}
         }
@@ -217,11 +233,11 @@ impl Reading {
     pub fn unsettled(self) -> impl Iterator<Item = (u32, Ahead)> {
         (0..)
             .zip(self.ahead)
-            .filter_map(|(number, ahead)| Some((number, ahead?)))
+            .filter_map(|(number, ahead)| Some((number, ahead?.0)))
     }
 
-    /// What is announced under a number.
-    pub fn announced(&mut self, number: u32) -> Option<Ahead> {
+    /// What is announced under a number, and whether what it displaces had been agreed on.
+    pub fn announced(&mut self, number: u32) -> Option<(Ahead, bool)> {
         self.ahead.get_mut(number as usize).and_then(Option::take)
     }
 }
@@ -232,17 +248,16 @@ impl Iterator for Reading {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let stands = match self.raw().transpose()? {
-                Ok(Record::Ahead(_) | Record::Settled) => continue,
+                Ok(Record::Ahead(_) | Record::Unagreed(_) | Record::Settled) => continue,
                 Ok(Record::Stands(stands)) => *stands,
                 other => return Some(other),
             };
-            let Some(Ahead {
-                side,
-                action,
-                change,
+            let Some((
+                Ahead {
+                    side, action, change, ..
+                },
                 agreed,
-                ..
-            }) = self.announced(stands.number)
+            )) = self.announced(stands.number)
             else {
                 continue;
             };
@@ -261,10 +276,7 @@ impl Iterator for Reading {
 /// True when the log and the base say all there is to say of a run: it has ended, or a later one has looked after it.
 pub fn is_settled(shelf: &dyn Shelf, run: &str) -> Result<bool> {
     let last = shelf.last(run)?.and_then(|record| decode(&record).ok());
-    Ok(matches!(
-        last,
-        Some(Record::End { settled: true, .. } | Record::Recovered)
-    ))
+    Ok(matches!(last, Some(Record::End { .. } | Record::Recovered)))
 }
 
 /// True when a run has ended, or a later one has looked after it: its base was durable then.
@@ -296,12 +308,13 @@ fn info(shelf: &dyn Shelf, run: String) -> Result<RunInfo> {
         match record? {
             Record::Begin { what, time } => (info.what, info.time) = (what, time),
             Record::Done(step) => done[step.side].add(step.action, copied(&step)),
-            Record::End { exit, .. } => info.exit = Exit::from_number(exit),
+            Record::End { exit, .. } | Record::Open(exit) => info.exit = Exit::from_number(exit),
             Record::Ahead(_)
             | Record::Stands(_)
             | Record::Settled
             | Record::Recovered
             | Record::Resolved(_)
+            | Record::Unagreed(_)
             | Record::Carries(_) => {}
         }
     }

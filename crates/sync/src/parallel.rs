@@ -1,6 +1,7 @@
 //! Several workers over a list of items, results to the caller as they come; and one that works ahead of the caller.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +18,14 @@ const HANDFUL: usize = 32;
 
 /// Hands `items` to `jobs` workers, neighbours to the same one: they touch the same directory, which takes one change at
 /// a time. Each result goes to `each`, on the caller's thread, in the order of completion; `tick` is called then too, and
-/// now and then. Once `each` fails no item is begun. A worker that dies is a `Bug`.
+/// now and then. Once `tick` says false or `each` fails no item is begun. A worker that dies is a `Bug`.
 pub async fn parallel<T, R, F, Fut>(
     env: &Env,
     jobs: usize,
     items: Vec<T>,
     work: F,
     mut each: impl FnMut(R) -> Result<()>,
-    mut tick: impl FnMut(),
+    mut tick: impl FnMut() -> bool,
 ) -> Result<()>
 where
     T: Send + 'static,
@@ -35,9 +36,10 @@ where
     let mut missing = items.len();
     let jobs = jobs.clamp(1, missing.max(1));
     let (queue, work) = (Arc::new(Mutex::new(items.into_iter())), Arc::new(work));
+    let ended = Arc::new(AtomicBool::new(false));
     let (send, mut receive) = mpsc::unbounded_channel();
     for _ in 0..jobs {
-        let (queue, work, send) = (queue.clone(), work.clone(), send.clone());
+        let (queue, work, send, ended) = (queue.clone(), work.clone(), send.clone(), ended.clone());
         env.spawn.spawn(Box::pin(async move {
             loop {
                 let taken: Vec<T> = {
@@ -46,11 +48,14 @@ where
                     let handful = (queue.len() / (jobs * 4)).clamp(1, HANDFUL);
                     queue.by_ref().take(handful).collect()
                 };
-                if taken.is_empty() {
+                if taken.is_empty() || ended.load(Ordering::Relaxed) {
                     break;
                 }
                 let mut results = Vec::with_capacity(taken.len());
                 for item in taken {
+                    if ended.load(Ordering::Relaxed) {
+                        break;
+                    }
                     results.push(work(item).await);
                 }
                 if send.send(results).is_err() {
@@ -64,28 +69,26 @@ where
     }
     drop(send);
     let mut outcome = Ok(());
-    while missing > 0 {
-        tokio::select! {
+    loop {
+        let go_on = tokio::select! {
             biased;
             results = receive.recv() => {
-                let Some(results) = results else {
-                    return Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"));
-                };
-                tick();
+                let Some(results) = results else { break };
                 missing -= results.len();
                 for result in results {
                     if outcome.is_ok() {
                         outcome = each(result);
                     }
                 }
-                if outcome.is_err() {
-                    missing -= queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().count();
-                }
+                outcome.is_ok() && tick()
             }
             () = env.clock.sleep(TICK) => tick(),
-        }
+        };
+        ended.fetch_or(!go_on, Ordering::Relaxed);
     }
-    while receive.recv().await.is_some() {}
+    if missing > 0 && !ended.load(Ordering::Relaxed) {
+        return Err(Fault::new(Kind::Bug, "a worker died", "").hint("run again; nothing was lost"));
+    }
     outcome
 }
 

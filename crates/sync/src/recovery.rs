@@ -27,13 +27,14 @@ impl Session {
     /// Finishes what a run that was killed could not leave half done, and completes its log and its names in the base. Who only looks
     /// finishes nothing, and is told where that makes a difference.
     pub(crate) async fn recover(&self, only_looks: bool, monitor: &dyn Monitor) -> Result<()> {
+        let runs = self.shelf.runs()?;
         for side in Side::BOTH {
             let replica = &self.sides[side];
             if !only_looks {
                 if !replica.profile().read_only {
-                    replica.recover().await?;
+                    replica.recover(&runs).await?;
                 }
-            } else if replica.unfinished().await? {
+            } else if replica.unfinished(&runs).await? {
                 monitor.event(Event::Note(&format!(
                     "{}: a run was stopped while it moved a directory there; the next run that writes there finishes that first, and what is \
                      shown here may differ from what it then does",
@@ -42,7 +43,7 @@ impl Session {
                 return Ok(());
             }
         }
-        let Some(run) = self.shelf.runs()?.pop() else {
+        let Some(run) = runs.into_iter().next_back() else {
             return Ok(());
         };
         if journal::is_settled(&*self.shelf, &run)? || syncline_model::zoo::on("killed-run-not-looked-at") {

@@ -70,6 +70,25 @@ impl<'a> Deed<'a> {
         }
     }
 
+    /// Something that was changed since, and stays.
+    pub fn leave(&mut self, side: Side, path: &RelPath) {
+        let trouble = Trouble::new(Kind::Changed, "it was changed since: it is left alone");
+        match self {
+            Self::Done(execution) => execution.told(side, path, trouble),
+            Self::Shown(shown) => shown.problem(side, path, trouble),
+        }
+    }
+
+    /// True when nothing more is to be begun.
+    pub fn stopped(&self) -> bool {
+        matches!(self, Self::Done(execution) if execution.stopped)
+    }
+
+    /// True when all was done, and not only shown.
+    pub fn all_done(&self) -> bool {
+        matches!(self, Self::Done(execution) if execution.all_done())
+    }
+
     /// Something that cannot be taken back.
     pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
         match self {
@@ -219,7 +238,7 @@ fn beginning(path: &RelPath) -> Vec<u8> {
 }
 
 /// Whether what was found is what a step expects, as far as a look tells.
-fn stands(found: Option<&Observation>, expected: Option<&Observation>) -> bool {
+pub(crate) fn stands(found: Option<&Observation>, expected: Option<&Observation>) -> bool {
     let (found, expected) = match (found, expected) {
         (None, None) => return true,
         (Some(found), Some(expected)) => (found, expected),

@@ -15,13 +15,14 @@ pub(super) struct Merged {
 }
 
 /// What each side's attributes become.
-pub(super) fn merge(rule: &Rule, base: Pair<Option<&Meta>>, left: &Meta, right: &Meta) -> Merged {
+pub(super) fn merge(rule: &Rule, dir: bool, base: Pair<Option<&Meta>>, left: &Meta, right: &Meta) -> Merged {
     let of = |side: Side| base[side].map(|meta| mask(rule, meta));
     let base = Pair::each(of);
     let now = Pair::new(mask(rule, left), mask(rule, right));
     let mut tied = false;
     let equal = |a: &u32, b: &u32| a == b;
-    let mode = attr(&base, &now, |meta| meta.mode, equal, narrower, &mut tied);
+    let both = |a, b| narrower(dir, a, b);
+    let mode = attr(&base, &now, |meta| meta.mode, equal, both, &mut tied);
     let owner = attr(&base, &now, |meta| meta.owner, |a, b| a == b, Ord::max, &mut tied);
     let same = |a: &Time, b: &Time| same_time(rule, *a, *b);
     let mtime = attr(&base, &now, |meta| meta.mtime, same, Ord::max, &mut false);
@@ -51,9 +52,11 @@ fn attr<T: Copy>(
     Pair::new(Some(merged.left), Some(merged.right))
 }
 
-/// What both modes grant, and what either grants to the owner: a file that one side keeps private stays so.
-fn narrower(a: u32, b: u32) -> u32 {
-    (a & b) | ((a | b) & 0o700)
+/// What both modes grant, and what either grants to the owner: a file that one side keeps private stays so. The sticky bit takes away from
+/// others too, and the group of a directory is passed on if either side does so.
+fn narrower(dir: bool, a: u32, b: u32) -> u32 {
+    let either = if dir { 0o3700 } else { 0o1700 };
+    (a & b) | ((a | b) & either)
 }
 
 fn three_way<T: Copy>(

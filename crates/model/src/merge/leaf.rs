@@ -148,7 +148,7 @@ impl Merge<'_> {
             return steps;
         };
         let base = Pair::each(|side| attrs::meta_of(triple.based(side)));
-        let attrs::Merged { wanted, tied } = attrs::merge(self.rule, base, left, right);
+        let attrs::Merged { wanted, tied } = attrs::merge(self.rule, triple.slot.is_dir(), base, left, right);
         if tied {
             out.push(Decision::Tied(triple.slot.path()));
         }
@@ -221,7 +221,8 @@ impl Merge<'_> {
             if winner == Side::Right {
                 metas = Pair::new(l, w);
             }
-            let attrs::Merged { wanted, tied } = attrs::merge(self.rule, base, metas.left, metas.right);
+            let attrs::Merged { wanted, tied } =
+                attrs::merge(self.rule, triple.slot.is_dir(), base, metas.left, metas.right);
             if tied {
                 out.push(Decision::Tied(triple.slot.path()));
             }

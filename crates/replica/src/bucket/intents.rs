@@ -263,14 +263,23 @@ async fn move_dir_row(shared: &Shared, from: &RelPath, to: &RelPath) -> Result<(
     )
 }
 
-/// True when a dead run of this device had begun to move something.
-pub(super) async fn left(shared: &Shared) -> Result<bool> {
-    Ok(!list_all(&*shared.store, &prefix(shared)).await?.is_empty())
+/// The lists of moves that these runs of this device, or all, had begun. Another session of this device may be moving right now.
+pub(super) async fn left(shared: &Shared, runs: Option<&[String]>) -> Result<Vec<Key>> {
+    let prefix = prefix(shared);
+    let listed = list_all(&*shared.store, &prefix).await?.into_iter();
+    let of_them = |key: &Key| {
+        let name = key
+            .as_str()
+            .strip_prefix(&prefix)
+            .and_then(|name| name.rsplit_once('-'));
+        runs.is_none_or(|runs| name.is_some_and(|(run, _)| runs.iter().any(|known| known == run)))
+    };
+    Ok(listed.map(|listed| listed.key).filter(of_them).collect())
 }
 
-/// Finishes what dead runs of this device had begun to move.
-pub(super) async fn recover(shared: &Shared) -> Result<()> {
-    for Listed { key, .. } in list_all(&*shared.store, &prefix(shared)).await? {
+/// Finishes what these runs of this device, or all, had begun to move.
+pub(super) async fn recover(shared: &Shared, runs: Option<&[String]>) -> Result<()> {
+    for key in left(shared, runs).await? {
         let (blob, bytes) = read_whole(&*shared.store, &key, INTENT_MAX, None).await?;
         let intent: Intent = postcard::from_bytes(&bytes).map_err(|why| {
             Fault::new(

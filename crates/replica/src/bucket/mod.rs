@@ -334,17 +334,17 @@ impl Replica for BucketReplica {
         succession::gave_way(&self.shared, path, was).await
     }
 
-    async fn unfinished(&self) -> Result<bool> {
-        intents::left(&self.shared).await
+    async fn unfinished(&self, runs: &[String]) -> Result<bool> {
+        Ok(!intents::left(&self.shared, Some(runs)).await?.is_empty())
     }
 
-    async fn recover(&self) -> Result<()> {
-        intents::recover(&self.shared).await
+    async fn recover(&self, runs: &[String]) -> Result<()> {
+        intents::recover(&self.shared, Some(runs)).await
     }
 
     async fn leave(&self) -> Result<bool> {
         let shared = &self.shared;
-        intents::recover(shared).await?;
+        intents::recover(shared, None).await?;
         put::clear_stage(shared).await?;
         uploads::give_all_up(shared).await?;
         // What our rows tell of the tree stays for others.

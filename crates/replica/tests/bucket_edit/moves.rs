@@ -85,8 +85,10 @@ async fn s23_a_move_killed_at_any_write_is_finished_before_the_next_look() {
         }
         let again = bucket_support::replica(&store, "one");
         let left = store.keys().iter().any(|key| key.contains("intents"));
-        assert_eq!(again.unfinished().await.unwrap(), left);
-        again.recover().await.unwrap();
+        let runs = ["r".to_owned()];
+        assert!(!again.unfinished(&["another".to_owned()]).await.unwrap());
+        assert_eq!(again.unfinished(&runs).await.unwrap(), left);
+        again.recover(&runs).await.unwrap();
         let (from, to) = (all("from/"), all("to/"));
         assert_eq!(
             from + to,
@@ -114,7 +116,7 @@ async fn a_killed_move_leaves_a_colleagues_edit_where_it_is() {
     store.world.lock().unwrap().die_after = None;
     store.put("from/s0/f0", b"colleague", &[]);
     store.put("from/new", b"colleague", &[]);
-    replica.recover().await.unwrap();
+    replica.recover(&["r".to_owned()]).await.unwrap();
     assert_eq!(store.bytes("from/s0/f0").unwrap(), "colleague");
     assert_eq!(store.bytes("from/new").unwrap(), "colleague");
 }

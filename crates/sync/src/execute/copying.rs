@@ -80,7 +80,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Tells what passed, and hears who wants to stop.
-    fn heed(&self) -> impl FnMut() + use<'a> {
+    fn heed(&self) -> impl FnMut() -> bool + use<'a> {
         let (hands, monitor) = (self.hands.clone(), self.monitor);
         let (stop, env, deadline) = (self.stop, self.env, self.deadline);
         move || {
@@ -88,6 +88,8 @@ impl<'a> Execution<'a> {
             let late = deadline.is_some_and(|deadline| env.clock.elapsed() >= deadline);
             hands.halt.fetch_or(late || stop.soft(), Ordering::Relaxed);
             hands.abort.fetch_or(stop.hard(), Ordering::Relaxed);
+            // Each step has to hear of it by itself.
+            true
         }
     }
 

@@ -75,7 +75,7 @@ impl Execution<'_> {
             return Ok(());
         }
         let told = !self.detached;
-        let ahead = |job: &Job| -> Result<Ahead> {
+        let ahead = |job: &Job| -> Result<(Ahead, bool)> {
             let Step {
                 side, action, change, ..
             } = &job.step;
@@ -83,13 +83,13 @@ impl Execution<'_> {
             if let Some(staged) = &job.staged {
                 change.new = Some(staged.entry.clone());
             }
-            Ok(Ahead {
+            let ahead = Ahead {
                 side: *side,
                 action: *action,
                 change,
                 told,
-                agreed: self.displaces_agreed(job)?,
-            })
+            };
+            Ok((ahead, self.displaces_agreed(job)?))
         };
         let announced = jobs
             .iter()

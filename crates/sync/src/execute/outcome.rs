@@ -12,8 +12,13 @@ use crate::api::Event;
 impl Execution<'_> {
     /// Something that cannot be taken back.
     pub fn lost(&mut self, side: Side, path: &RelPath, why: &str) {
-        self.problems += 1;
         let trouble = Trouble::new(Kind::NotFound, why).hint("bring it back from a backup if it is wanted");
+        self.told(side, path, trouble);
+    }
+
+    /// One more problem.
+    pub(crate) fn told(&mut self, side: Side, path: &RelPath, trouble: Trouble) {
+        self.problems += 1;
         let problem = Problem::new(path.clone(), Some(side), trouble);
         self.monitor.event(Event::Problem(&problem));
     }
@@ -59,7 +64,6 @@ impl Execution<'_> {
     }
 
     pub(super) fn problem(&mut self, side: Side, step: &Step, fault: &Fault) {
-        self.problems += 1;
         let mut trouble = Trouble::from(fault);
         trouble.message = match fault.kind {
             // What the trash no longer holds has not changed under way.
@@ -67,7 +71,6 @@ impl Execution<'_> {
             Kind::Changed | Kind::NotFound => format!("changed while the run was under way: {fault}"),
             _ => fault.to_string(),
         };
-        let problem = Problem::new(step.change.path.clone(), Some(side), trouble);
-        self.monitor.event(Event::Problem(&problem));
+        self.told(side, &step.change.path, trouble);
     }
 }

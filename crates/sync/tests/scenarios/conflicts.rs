@@ -289,6 +289,53 @@ fn a_run_that_is_taken_back_leaves_no_conflict_to_be_resolved() {
     assert_eq!(world.session.conflicts().count(), 1);
 }
 
+/// Whatever ends an undo or a resolve early: what was not done still waits.
+#[test]
+fn what_stops_before_it_is_done_leaves_its_conflicts_in_the_inbox() {
+    let stopped = Options {
+        soft_limit: Some(std::time::Duration::ZERO),
+        ..Options::default()
+    };
+    let world = conflicting();
+    world.sync();
+    let before = (world.left.look(), world.right.look());
+    let ran = world.act(async |session, monitor, stop| {
+        session
+            .resolve(None, Keep::Side(Side::Left), &stopped, monitor, stop)
+            .await
+    });
+    assert_eq!((ran.exit(), world.session.conflicts().count()), (6, 1), "{ran:?}");
+    let ran = world.act(async |session, monitor, stop| {
+        let run = session.log().await?.first().map(|run| run.run.clone());
+        session.undo(run.as_deref(), &stopped, monitor, stop).await
+    });
+    assert_eq!((ran.exit(), world.session.conflicts().count()), (6, 1), "{ran:?}");
+    assert_eq!((world.left.look(), world.right.look()), before);
+    assert_eq!(world.sync().exit(), 1);
+}
+
+#[test]
+fn an_edit_since_a_resolve_is_left_alone_by_its_undo() {
+    let world = conflicting();
+    world.sync();
+    let side = if world.left.read("d/file.txt") == b"by right" {
+        Side::Left
+    } else {
+        Side::Right
+    };
+    let resolved = resolve(&world, None, Keep::Side(side)).report.run.unwrap();
+    let text = world.left.read("d/file.txt");
+    let edit = "E".repeat(text.len());
+    world.left.write("d/file.txt", &edit);
+    assert_eq!(world.sync().exit(), 0);
+    let undone = world.undo(Some(&resolved));
+    assert_eq!(undone.exit(), 2, "{undone:?}");
+    for tree in [&world.left, &world.right] {
+        assert_eq!(tree.read("d/file.txt"), edit.as_bytes());
+    }
+    assert_eq!(world.session.conflicts().count(), 0);
+}
+
 #[test]
 fn a_conflict_whose_copy_was_removed_by_hand_is_no_longer_open() {
     let world = conflicting();

@@ -242,6 +242,29 @@ fn after_the_undo_of_a_first_run_the_next_one_is_a_first_run_again() {
     world.assert_settled();
 }
 
+/// What was edited since the first run is an edit of what that run agreed on, whatever an undo does beside it.
+#[test]
+fn an_edit_since_a_first_run_that_is_undone_is_carried_and_no_rule_overwrites_it() {
+    for policy in [Policy::KeepBoth, Policy::Left, Policy::Newest] {
+        let world = World::new();
+        world.left.write("f", "first, and rather long");
+        world.left.write("g", "first");
+        assert_eq!(world.sync().exit(), 0);
+        world.right.write("f", "edited since");
+        world.right.set_mtime("f", (1_000_000_000, 0));
+        assert_eq!(world.undo(None).exit(), 2);
+        assert_eq!(world.right.read("f"), b"edited since");
+        let options = Options {
+            policy,
+            ..Options::default()
+        };
+        assert_eq!(world.run(&options).exit(), 0, "{policy:?}");
+        assert_eq!(world.left.read("f"), b"edited since", "{policy:?}");
+        assert_eq!(world.right.read("g"), b"first", "{policy:?}");
+        world.assert_settled();
+    }
+}
+
 #[test]
 fn undo_leaves_what_changed_since_and_lists_it() {
     let world = World::synced(&[("a", "before"), ("b", "before b")]);

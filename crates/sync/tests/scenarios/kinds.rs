@@ -378,3 +378,25 @@ fn s16_a_file_that_is_private_on_one_side_stays_private() {
         world.assert_settled();
     }
 }
+
+/// Whoever may not remove the files of others on one side may not on both, and the group that a directory passes on it goes on passing.
+#[test]
+fn s16_what_protects_a_directory_on_one_side_protects_it_on_both() {
+    let mode = |tree: &Tree| {
+        let found = std::fs::metadata(tree.at("d")).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::mode(&found) & 0o7777
+    };
+    for (left, right, both) in [(0o1777, 0o777, 0o1777), (0o2775, 0o755, 0o2755)] {
+        let world = World::new();
+        for (tree, bits) in [(&world.left, left), (&world.right, right)] {
+            tree.mkdir("d");
+            tree.chmod("d", bits);
+        }
+        assert_eq!(world.sync().exit(), 0);
+        assert_eq!(
+            (mode(&world.left), mode(&world.right)),
+            (both, both),
+            "{left:o} and {right:o}"
+        );
+    }
+}
