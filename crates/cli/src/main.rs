@@ -121,11 +121,10 @@ fn run(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {
         .enable_all()
         .build()
         .map_err(failed)?;
-    let done = runtime.block_on(within(intent, umask, face));
-    // Threads that wait for a signal or a server that does not answer hold nobody up; the process ends with them. A runtime that
-    // is shut down under a task which still sleeps makes it panic.
-    std::mem::forget(runtime);
-    done
+    // It ends with the process: threads that wait for a signal or for a server that does not answer hold nobody up, and a runtime that is
+    // shut down under a task which still sleeps makes that panic.
+    let runtime = Box::leak(Box::new(runtime));
+    runtime.block_on(within(intent, umask, face))
 }
 
 async fn within(intent: Intent, umask: u32, face: &dyn Face) -> Result<Done> {

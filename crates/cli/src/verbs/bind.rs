@@ -27,7 +27,7 @@ pub async fn init(
     stop: &Stop,
 ) -> Result<Done> {
     kept.name_trash(world)?;
-    let (cloning, mode) = (first.is_some(), kept.mode.clone());
+    let (cloning, mode) = (first.is_some(), kept.mode);
     let root = Root::look(&world.files, dir)?;
     let looked = world.look_with(&root, place)?;
     let mut repository = Repository {
